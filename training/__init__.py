@@ -1,0 +1,1 @@
+"""From photographs, or rendered people, to a checkpoint."""

@@ -1,0 +1,1 @@
+"""Pictures of people with key points: photographs and people rendered on the fly."""
