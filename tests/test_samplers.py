@@ -1,0 +1,116 @@
+"""Every sampler against the slow, obvious definition of deformable sampling."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tfpose_edge.attention import SAMPLERS, get_sampler, resolve_sampler
+
+
+def oracle(value, reference_points, sampling_offsets, attention_logits, spatial_shapes):
+    """Double loop over queries and samples, in Python floats."""
+    batch, _, n_heads, head_dim = value.shape
+    queries, samples = sampling_offsets.shape[1], sampling_offsets.shape[3]
+    n_points = samples // len(spatial_shapes)
+    starts = [sum(h * w for h, w in spatial_shapes[:level]) for level in range(len(spatial_shapes))]
+    weights = attention_logits.double().softmax(-1)
+    out = torch.zeros(batch, queries, n_heads, head_dim, dtype=torch.float64)
+    for b in range(batch):
+        for q in range(queries):
+            for h in range(n_heads):
+                for s in range(samples):
+                    height, width = spatial_shapes[s // n_points]
+                    x = float(reference_points[b, q, 0]) * width + float(sampling_offsets[b, q, h, s, 0]) - 0.5
+                    y = float(reference_points[b, q, 1]) * height + float(sampling_offsets[b, q, h, s, 1]) - 0.5
+                    for row in (math.floor(y), math.floor(y) + 1):
+                        for column in (math.floor(x), math.floor(x) + 1):
+                            if 0 <= row < height and 0 <= column < width:
+                                share = (1 - abs(x - column)) * (1 - abs(y - row)) * weights[b, q, h, s]
+                                out[b, q, h] += share * value[b, starts[s // n_points] + row * width + column, h]
+    return out.reshape(batch, queries, n_heads * head_dim)
+
+
+def inputs(seed, batch, queries, n_heads, head_dim, n_points, spatial_shapes, dtype, spread=1.5):
+    generator = torch.Generator().manual_seed(seed)
+    tokens, samples = sum(h * w for h, w in spatial_shapes), len(spatial_shapes) * n_points
+    random = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
+    return (
+        random(batch, tokens, n_heads, head_dim).to(dtype),
+        (random(batch, queries, 2) * 0.4 + 0.5).to(dtype),
+        (random(batch, queries, n_heads, samples, 2) * spread).to(dtype),
+        random(batch, queries, n_heads, samples).to(dtype),
+        spatial_shapes,
+    )
+
+
+SHAPES = [((5, 7), (3, 4)), ((1, 1),), ((9, 3), (5, 2), (1, 1)), ((4, 3), (2, 2), (2, 1), (1, 1), (3, 3))]
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("shapes", SHAPES)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-5)])
+def test_sampler_equals_the_definition(name, shapes, dtype, tolerance):
+    given_inputs = inputs(0, 2, 5, 2, 4, 3, shapes, dtype)
+    difference = (get_sampler(name)(*given_inputs).double() - oracle(*given_inputs)).abs().max()
+    assert difference <= tolerance, f"{name}: {difference}"
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_edges_centres_and_far_outside(name):
+    shapes = ((4, 3),)
+    value, _, offsets, logits, _ = inputs(1, 1, 7, 1, 2, 1, shapes, torch.float64)
+    reference = torch.tensor([[[0, 0], [1, 1], [0.5 / 3, 0.5 / 4], [2.5 / 3, 3.5 / 4], [-9, 9], [1e6, -1e6], [0.5, 0]]])
+    given_inputs = (value, reference.double(), torch.zeros_like(offsets), logits, shapes)
+    torch.testing.assert_close(get_sampler(name)(*given_inputs), oracle(*given_inputs), atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_non_contiguous_inputs_and_other_images_values(name):
+    given_inputs = inputs(2, 80, 17, 2, 4, 2, ((3, 2), (2, 1)), torch.float64)
+    value = given_inputs[0].transpose(1, 2).contiguous().transpose(1, 2)
+    out = get_sampler(name)(value, *given_inputs[1:])
+    last = tuple(x[79:] for x in given_inputs[:4])
+    torch.testing.assert_close(out[79:], oracle(*last, given_inputs[4]), atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_gradients(name):
+    *tensors, shapes = inputs(3, 1, 2, 1, 2, 2, ((3, 4), (2, 2)), torch.float64)
+    tensors = [t.requires_grad_() for t in tensors]
+    assert torch.autograd.gradcheck(lambda *t: get_sampler(name)(*t, shapes), tensors)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    shapes=st.lists(st.tuples(st.integers(1, 8), st.integers(1, 8)), min_size=1, max_size=4),
+    n_points=st.integers(1, 8),
+    spread=st.floats(0, 20),
+)
+def test_samplers_agree_on_any_shape(seed, shapes, n_points, spread):
+    given_inputs = inputs(seed, 2, 3, 2, 4, n_points, tuple(shapes), torch.float64, spread)
+    reference = get_sampler("grid_sample")(*given_inputs)
+    for name in SAMPLERS:
+        torch.testing.assert_close(get_sampler(name)(*given_inputs), reference, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_values_keep_fp32_coordinates(name, dtype):
+    value, reference, offsets, logits, shapes = inputs(4, 1, 5, 2, 4, 2, ((48, 64),), torch.float32)
+    out = get_sampler(name)(value.to(dtype), reference, offsets, logits, shapes)
+    exact = get_sampler(name)(value.to(dtype).float(), reference, offsets, logits, shapes)
+    assert out.dtype == dtype
+    torch.testing.assert_close(out.float(), exact, atol=2e-2, rtol=1e-2)
+
+
+def test_names():
+    assert resolve_sampler("auto")[0] == "grid_sample"
+    assert resolve_sampler(oracle) == ("oracle", oracle)
+    with pytest.raises(ValueError, match=r"unknown sampler 'bilinear'; legal are auto, grid_sample, gather, tent"):
+        get_sampler("bilinear")

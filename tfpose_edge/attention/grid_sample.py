@@ -1,0 +1,37 @@
+"""The reference sampler: one `F.grid_sample` per level."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def sample(
+    value: Tensor,
+    reference_points: Tensor,
+    sampling_offsets: Tensor,
+    attention_logits: Tensor,
+    spatial_shapes: tuple[tuple[int, int], ...],
+) -> Tensor:
+    """Deformable sampling; the contract is that of `tfpose_edge.attention.samplers`."""
+    batch, _, n_heads, head_dim = value.shape
+    queries = sampling_offsets.shape[1]
+    n_points = sampling_offsets.shape[3] // len(spatial_shapes)
+    dtype = torch.promote_types(value.dtype, torch.float32)
+    offsets = sampling_offsets.to(dtype).transpose(1, 2)  # (B, H, Q, L * P, 2)
+    reference = reference_points.to(dtype)[:, None, :, None]  # (B, 1, Q, 1, 2)
+    sampled, start = [], 0
+    for level, (height, width) in enumerate(spatial_shapes):
+        plane = value[:, start : start + height * width].permute(0, 2, 3, 1)  # (B, H, D, S_l)
+        plane = plane.reshape(batch * n_heads, head_dim, height, width).to(dtype).contiguous()
+        offset = offsets[:, :, :, level * n_points : (level + 1) * n_points]  # (B, H, Q, P, 2)
+        x = 2 * (reference[..., 0] + offset[..., 0] / width) - 1
+        y = 2 * (reference[..., 1] + offset[..., 1] / height) - 1
+        grid = torch.stack((x, y), dim=-1).reshape(batch * n_heads, queries, n_points, 2)
+        sampled.append(F.grid_sample(plane, grid, mode="bilinear", padding_mode="zeros", align_corners=False))
+        start += height * width
+    weights = attention_logits.to(dtype).softmax(-1).transpose(1, 2)  # (B, H, Q, L * P)
+    weights = weights.reshape(batch * n_heads, 1, queries, weights.shape[-1])
+    out = (torch.cat(sampled, dim=-1) * weights).sum(-1)  # (B * H, D, Q)
+    return out.reshape(batch, n_heads * head_dim, queries).transpose(1, 2).to(value.dtype)
