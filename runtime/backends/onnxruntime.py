@@ -1,0 +1,54 @@
+"""ONNX files in ONNX Runtime, on CPU, CUDA or Core ML."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import BackendUnavailable, ModelFileError
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "coreml": "CoreMLExecutionProvider"}
+EXTERNAL_FOLDER_KEY = "session.model_external_initializers_file_folder_path"
+
+
+class OnnxRuntimeBackend:
+    """One inference session; safe to use from several threads."""
+
+    def __init__(self, path: Path, device: str, threads: int) -> None:
+        import onnxruntime
+
+        provider = PROVIDERS[device]
+        if provider not in onnxruntime.get_available_providers():
+            built = ", ".join(name for name, its in PROVIDERS.items() if its in onnxruntime.get_available_providers())
+            raise BackendUnavailable(f"this onnxruntime cannot run on '{device}', it can on {built}")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4  # errors come as exceptions
+        options.add_session_config_entry(EXTERNAL_FOLDER_KEY, str(path / "none"))  # external data is never found
+        try:
+            # the bytes, not the path: so weights outside the checked file are refused
+            session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=provider_list(provider))
+        except Exception as error:
+            raise ModelFileError(f"{path}: onnxruntime cannot load it: {error}") from error
+        if provider not in session.get_providers():
+            raise BackendUnavailable(f"onnxruntime cannot start '{device}' on this machine (missing driver or library)")
+        self.session = session
+        self.input_name = session.get_inputs()[0].name
+
+    def infer(self, crops: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Crops (N, 3, H, W) -> key points (N, K, 2), fractions of the crop; scores (N, K)."""
+        keypoints, scores = self.session.run(["keypoints", "scores"], {self.input_name: crops})
+        return keypoints, scores
+
+    def close(self) -> None:
+        """Drop the session."""
+        del self.session
+
+
+def provider_list(provider: str) -> list[str]:
+    """The asked-for provider first; CPU behind it for the operations that accelerators leave to their host."""
+    return [provider] if provider == PROVIDERS["cpu"] else [provider, PROVIDERS["cpu"]]
