@@ -14,6 +14,8 @@ SCORE_THRESHOLD = 0.3  # under it a key point is faint, under half of it hidden
 COLOURS_BGR = {"left": (60, 150, 255), "right": (255, 170, 50), "middle": (130, 225, 130)}  # orange, blue, green
 OUTLINE_BGR = (35, 30, 30)
 FAINT_OPACITY = 0.35
+FACE_ENDINGS, FACE_SHARE = ("nose", "eye", "ear"), 0.6  # points of the face lie close together: drawn smaller
+LIMB_SHARE, MIN_LIMB_PX = 1 / 55, 1.0  # line width: of the pose's diagonal, and at least
 SUBPIXEL_BITS = 4  # OpenCV draws at fractions of 1 / 2^4 px
 MAX_COORDINATE_PX = 1e5
 
@@ -40,10 +42,12 @@ def draw_poses(
     """
     canvas = np.ascontiguousarray(image_bgr).copy()
     for person_xy, person_scores in zip(keypoints_xy, scores, strict=True):
-        faint = canvas.copy()
-        _draw_person(faint, person_xy, person_scores >= threshold / 2, names, skeleton)
-        cv2.addWeighted(faint, FAINT_OPACITY, canvas, 1 - FAINT_OPACITY, 0, dst=canvas)
-        _draw_person(canvas, person_xy, person_scores >= threshold, names, skeleton)
+        sure, shown = person_scores >= threshold, person_scores >= threshold / 2
+        if (shown & ~sure).any():
+            faint = canvas.copy()
+            _draw_person(faint, person_xy, shown, names, skeleton)
+            cv2.addWeighted(faint, FAINT_OPACITY, canvas, 1 - FAINT_OPACITY, 0, dst=canvas)
+        _draw_person(canvas, person_xy, sure, names, skeleton)
     return canvas
 
 
@@ -71,10 +75,11 @@ def side_of(name: str) -> str:
 
 
 def limb_width_px(keypoints_xy: NDArray[np.float32], image_bgr: Image) -> float:
-    """Line width that suits the person: 1 / 45 of the pose's diagonal, within what the image bears."""
+    """Line width that suits the person, a share of the pose's diagonal, and never outgrows the image."""
     extent = np.clip(keypoints_xy, -MAX_COORDINATE_PX, MAX_COORDINATE_PX)
     diagonal = float(np.linalg.norm(extent.max(axis=0) - extent.min(axis=0))) if len(extent) else 0.0
-    return float(np.clip(diagonal / 45, 1.5, max(min(image_bgr.shape[:2]) / 45, 1.5)))
+    largest = max(min(image_bgr.shape[:2]) * LIMB_SHARE, MIN_LIMB_PX)
+    return float(np.clip(diagonal * LIMB_SHARE, MIN_LIMB_PX, largest))
 
 
 def _draw_person(
@@ -87,14 +92,15 @@ def _draw_person(
     """Limbs, then key points, in place: a dark outline under each."""
     sides = [side_of(name) for name in names]
     width = limb_width_px(keypoints_xy[shown], canvas)
+    widths = [width * (FACE_SHARE if name.endswith(FACE_ENDINGS) else 1) for name in names]
     limbs = [(a, b) for a, b in skeleton if shown[a] and shown[b]]
-    for extra, dark in ((width * 0.6, True), (0.0, False)):
+    for share, dark in ((1.6, True), (1.0, False)):
         for a, b in limbs:
             color = OUTLINE_BGR if dark else COLOURS_BGR[sides[a] if sides[a] == sides[b] else "middle"]
-            _line(canvas, keypoints_xy[a], keypoints_xy[b], color, width + extra)
+            _line(canvas, keypoints_xy[a], keypoints_xy[b], color, share * min(widths[a], widths[b]))
     for index in np.flatnonzero(shown):
-        _disc(canvas, keypoints_xy[index], OUTLINE_BGR, width * 1.15)
-        _disc(canvas, keypoints_xy[index], COLOURS_BGR[sides[index]], width * 0.85)
+        _disc(canvas, keypoints_xy[index], OUTLINE_BGR, widths[index] * 1.2)
+        _disc(canvas, keypoints_xy[index], COLOURS_BGR[sides[index]], widths[index] * 0.9)
 
 
 def _line(canvas: Image, start: NDArray[np.float32], end: NDArray[np.float32], color: Color, width: float) -> None:

@@ -74,15 +74,13 @@ class PictureRecorder:
 
 
 class FolderRecorder:
-    """Drawn pictures under the names of the originals."""
+    """Drawn pictures under the names of the originals, in a folder that is made with the first one."""
 
     def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            check_target(folder, ())
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder}: is a file; the drawn pictures of a folder need a folder")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{folder}: cannot be made: {error.strerror}") from error
         self.path = folder
         self.names: set[str] = set()
 
@@ -90,6 +88,7 @@ class FolderRecorder:
         """Write one picture; of two with the same name, the second gets its number in front."""
         name = frame.name if frame.name not in self.names else f"{frame.index}-{frame.name}"
         self.names.add(name)
+        self.path.mkdir(exist_ok=True)
         write_image(self.path / name, drawn)
 
     def close(self, keep: bool) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -150,3 +151,16 @@ def write_centroid_executorch(path: Path) -> Path:
     lowered = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]).to_executorch()
     path.write_bytes(lowered.buffer)
     return write_sidecar(path, input_dtype="float32")
+
+
+@pytest.fixture
+def moving_dots(tmp_path: Path) -> tuple[Path, np.ndarray]:
+    """A clip of 12 frames at 10 per second, 320 x 240, and the true key points (12, 3, 2)."""
+    start = np.array([[60.0, 80], [40, 150], [90, 160]])
+    truth = start + np.arange(12).reshape(-1, 1, 1) * np.array([8.0, 1])
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (320, 240))
+    for dots in truth:
+        writer.write(dots_image((320, 240), dots, radius=12))
+    writer.release()
+    return path, truth

@@ -116,7 +116,7 @@ def test_onnx_with_weights_in_another_file_is_refused(centroid_onnx, tmp_path, m
     if not inside:
         (centroid_onnx.parent / "weights.data").rename(tmp_path / "weights.data")
     write_sidecar(centroid_onnx)
-    with pytest.raises(ModelFileError, match="[Ee]xternal"):
+    with pytest.raises(ModelFileError, match=r"[Ee]xternal"):
         open_backend(centroid_onnx)
 
 

@@ -1,0 +1,71 @@
+"""Drawing: where, in which colour, how thick, and what stays hidden."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from runtime.draw import COLOURS_BGR, LIMB_SHARE, MIN_LIMB_PX, draw_poses, draw_text, limb_width_px, side_of
+
+NAMES = ("nose", "left_hip", "right_hip")
+POINTS = np.array([[[100.5, 50.5], [140.5, 150.5], [60.5, 150.5]]], np.float32)
+SKELETON = ((0, 1), (0, 2), (1, 2))
+SURE = np.full((1, 3), 0.9, np.float32)
+
+
+def drawn(points=POINTS, scores=SURE, size=(200, 200), threshold=0.3):
+    image = np.full((*size, 3), 128, np.uint8)
+    return draw_poses(image, points, scores, NAMES, SKELETON, threshold)
+
+
+def test_key_points_have_the_colour_of_their_side():
+    picture = drawn()
+    for (x, y), side in zip(POINTS[0].astype(int), ("middle", "left", "right"), strict=True):
+        np.testing.assert_array_equal(picture[y, x], COLOURS_BGR[side])
+
+
+def test_limbs_are_drawn_between_their_ends():
+    assert (drawn()[150, 100] == COLOURS_BGR["middle"]).all()  # hip to hip
+
+
+def test_the_drawing_is_symmetric_about_the_key_point():
+    picture = draw_poses(
+        np.zeros((21, 21, 3), np.uint8), np.full((1, 1, 2), 10.5, np.float32), np.ones((1, 1)), ["nose"], []
+    )
+    np.testing.assert_allclose(picture.astype(int), picture[::-1], atol=16)
+    np.testing.assert_allclose(picture.astype(int), picture[:, ::-1], atol=16)
+
+
+def test_low_scores_fade_and_vanish():
+    change = [np.abs(drawn(scores=SURE * 0 + s).astype(int) - 128).sum() for s in (0.9, 0.2, 0.1)]
+    assert change[0] > change[1] > 0 and change[2] == 0
+
+
+def test_one_unsure_end_hides_its_limbs_only():
+    picture = drawn(scores=np.array([[0.9, 0.9, 0.0]], np.float32))
+    assert (picture[100, 121] != 128).any() and (picture[150, 70] == 128).all()
+
+
+@pytest.mark.parametrize("shift", [1e4, -1e9, 1e30])
+def test_points_far_outside_do_no_harm(shift):
+    assert drawn(points=POINTS + np.float32(shift)).shape == (200, 200, 3)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 400), (3000, 2000)])
+def test_any_picture_size_is_drawn_on(size):
+    picture = drawn(size=size)
+    draw_text(picture, "30 fps")
+    assert picture.shape == (*size, 3)
+
+
+def test_line_width_follows_the_person():
+    image = np.zeros((1000, 1000, 3), np.uint8)
+    assert limb_width_px(POINTS[0], image) < limb_width_px(POINTS[0] * 4, image) <= 1000 * LIMB_SHARE
+    assert limb_width_px(POINTS[0, :0], image) == MIN_LIMB_PX
+
+
+@pytest.mark.parametrize(
+    ("name", "side"), [("left_hip", "left"), ("right_eye", "right"), ("nose", "middle"), ("neck", "middle")]
+)
+def test_sides_come_from_names(name, side):
+    assert side_of(name) == side

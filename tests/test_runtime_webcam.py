@@ -1,0 +1,223 @@
+"""The command line: what it leaves behind, what it says, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import dots_image
+
+import runtime
+from runtime import doctor, recording, webcam
+from runtime.video import open_source
+
+ROOT = Path(__file__).parent.parent
+DOTS = np.array([[150.0, 90], [120, 130], [175, 140]])
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path, monkeypatch):
+    """An empty current folder, no display."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(webcam, "has_display", lambda: False)
+    return tmp_path / "here"
+
+
+@pytest.fixture
+def photo(workplace):
+    cv2.imwrite(str(workplace.parent / "photo.png"), dots_image((320, 240), DOTS, radius=12))
+    return workplace.parent / "photo.png"
+
+
+@pytest.fixture
+def command(centroid_onnx):
+    return lambda *arguments: webcam.main(["--model", str(centroid_onnx), *map(str, arguments)])
+
+
+def test_a_picture_without_a_display_is_drawn_into_the_current_folder(command, photo, workplace, capsys):
+    assert command("--source", photo) == 0
+    assert [path.name for path in workplace.iterdir()] == ["photo-pose.jpg"]
+    assert "written: photo-pose.jpg" in capsys.readouterr().err
+    assert (cv2.imread("photo-pose.jpg") != cv2.imread(str(photo))).any()
+
+
+def test_a_video_is_saved_with_every_frame_and_its_json(command, moving_dots, centroid_onnx, workplace, capsys):
+    clip, truth = moving_dots
+    assert command("--source", clip, "--save", "drawn.mp4", "--json", "poses.jsonl", "--no-show") == 0
+    assert sorted(path.name for path in workplace.iterdir()) == ["drawn.mp4", "poses.jsonl"]
+    with open_source("drawn.mp4") as saved:
+        frames = list(saved)
+    assert len(frames) == len(truth) and frames[0].image.shape == (240, 320, 3)
+    lines = [json.loads(line) for line in Path("poses.jsonl").read_text().splitlines()]
+    for line, frame in zip(lines, runtime.Pose(centroid_onnx).video(clip), strict=True):
+        assert (line["index"], line["time_s"]) == (frame.index, frame.time_s)
+        np.testing.assert_array_equal(np.float32(line["persons"][0]["keypoints_xy"]), frame.result.keypoints_xy[0])
+    assert "frame 12/12" in capsys.readouterr().err
+
+
+def test_a_folder_is_saved_as_a_folder_without_its_bad_picture(command, photo, capsys):
+    (photo.parent / "broken.jpg").write_bytes(b"broken")
+    assert command("--source", photo.parent, "--save", "drawn") == 0
+    assert [path.name for path in Path("drawn").iterdir()] == ["photo.png"]
+    assert "1 unreadable pictures skipped" in capsys.readouterr().err
+
+
+def test_pictures_of_the_same_name_are_both_kept(command, photo):
+    for folder in ("a", "b"):
+        Path(folder).mkdir()
+        Path(folder, "photo.png").write_bytes(photo.read_bytes())
+    assert command("--source", "*/photo.png", "--save", "drawn") == 0
+    assert sorted(path.name for path in Path("drawn").iterdir()) == ["1-photo.png", "photo.png"]
+
+
+def test_json_goes_to_standard_output(command, photo, workplace, capsys):
+    assert command("--source", photo, "--json", "-") == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "photo.png"
+    assert not list(workplace.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "named"),
+    [
+        (["--source", "gone.jpg"], 4, "gone.jpg"),
+        (["--source", "99"], 4, "camera 99"),
+        (["--source", "{photo}", "--model", "gone.onnx"], 3, "gone.onnx"),
+        (["--source", "{photo}", "--device", "tpu"], 5, "legal are cpu"),
+        (["--source", "{photo}", "--save", "drawn.xyz"], 4, ".xyz"),
+        (["--source", "{photo}", "--save", "no/drawn.png"], 4, "no folder no"),
+        (["--source", "{photo}", "--save", "{photo}"], 4, "is the source itself"),
+        (["--source", "{photo}/..", "--save", "{photo}/.."], 4, "is the source itself"),
+        (["--source", "{photo}/..", "--save", "{photo}"], 4, "is the source itself"),
+        (["--source", "{photo}/..", "--save", "drawn", "--model", "gone.onnx"], 3, "gone.onnx"),
+        (["--source", "{photo}", "--json", "no/poses.jsonl"], 4, "no folder no"),
+        (["--source", "{photo}", "--threads", "0"], 4, "threads is 0"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_their_exit_code(command, photo, workplace, capsys, arguments, code, named):
+    assert command(*[a.replace("{photo}/..", str(photo.parent)).format(photo=photo) for a in arguments]) == code
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ") and captured.err.count("\n") == 1 and named in captured.err
+    assert not list(workplace.iterdir())  # nothing half-written
+
+
+def test_a_video_without_a_display_asks_for_a_file(command, moving_dots, capsys):
+    assert command("--source", moving_dots[0]) == 2
+    assert "--save FILE or --json FILE" in capsys.readouterr().err
+
+
+def test_a_damaged_model_is_one_line(command, photo, centroid_onnx, capsys):
+    centroid_onnx.write_bytes(centroid_onnx.read_bytes()[:-1])
+    assert command("--source", photo) == 3
+    assert "sha256" in capsys.readouterr().err
+
+
+def test_debug_shows_where_it_happened(command):
+    with pytest.raises(runtime.InputError):
+        command("--source", "gone.jpg", "--debug")
+
+
+def test_unknown_options_are_usage_errors(command):
+    with pytest.raises(SystemExit) as caught:
+        command("--nonsense")
+    assert caught.value.code == 2
+
+
+def test_help_teaches_with_examples(capsys):
+    with pytest.raises(SystemExit) as caught:
+        webcam.main(["--help"])
+    text = capsys.readouterr().out
+    assert caught.value.code == 0 and "examples:" in text and "openvino" not in text and ".xml: cpu, gpu, npu" in text
+
+
+def interrupted_after(monkeypatch, count, error):
+    """Make the n-th JSON line raise."""
+    write, calls = recording.JsonRecorder.write, []
+
+    def counted(self, frame, drawn):
+        calls.append(frame.index)
+        if len(calls) > count:
+            raise error
+        write(self, frame, drawn)
+
+    monkeypatch.setattr(recording.JsonRecorder, "write", counted)
+
+
+def test_ctrl_c_keeps_what_was_written_and_ends_with_130(command, moving_dots, workplace, monkeypatch):
+    interrupted_after(monkeypatch, 5, KeyboardInterrupt())
+    assert command("--source", moving_dots[0], "--save", "drawn.mp4", "--json", "poses.jsonl") == 130
+    assert sorted(path.name for path in workplace.iterdir()) == ["drawn.mp4", "poses.jsonl"]
+    assert len(list(open_source("drawn.mp4"))) == 6 and len(Path("poses.jsonl").read_text().splitlines()) == 5
+
+
+def test_an_engine_that_fails_leaves_nothing(command, moving_dots, workplace, monkeypatch):
+    interrupted_after(monkeypatch, 5, runtime.ModelFileError("broken"))
+    assert command("--source", moving_dots[0], "--save", "drawn.mp4", "--json", "poses.jsonl") == 3
+    assert not list(workplace.iterdir())
+
+
+def test_a_full_disk_is_an_input_error(command, moving_dots, monkeypatch, capsys):
+    interrupted_after(monkeypatch, 5, OSError(28, "No space left on device"))
+    assert command("--source", moving_dots[0], "--json", "poses.jsonl") == 4
+    assert "poses.jsonl: cannot be written: No space left" in capsys.readouterr().err
+
+
+class FakeWindow:
+    """Stands for OpenCV's window: notes what is shown, presses keys."""
+
+    def __init__(self, monkeypatch, keys):
+        self.shown, self.keys = [], list(keys)
+        monkeypatch.setattr(webcam, "has_display", lambda: True)
+        monkeypatch.setattr(cv2, "imshow", lambda name, image: self.shown.append(image.copy()))
+        monkeypatch.setattr(cv2, "waitKey", lambda delay: self.keys.pop(0) if self.keys else -1)
+        monkeypatch.setattr(cv2, "getWindowProperty", lambda *args: 1 if self.keys else 0)
+        monkeypatch.setattr(cv2, "destroyAllWindows", lambda: None)
+
+
+def test_the_window_shows_every_frame(command, moving_dots, monkeypatch):
+    window = FakeWindow(monkeypatch, [])
+    assert command("--source", moving_dots[0]) == 0
+    assert len(window.shown) == 12
+
+
+def test_q_quits_and_keeps_the_recording(command, moving_dots, monkeypatch):
+    window = FakeWindow(monkeypatch, [-1, -1, ord("q")])
+    assert command("--source", moving_dots[0], "--save", "drawn.mp4") == 0
+    assert len(window.shown) == 3 and len(list(open_source("drawn.mp4"))) == 3
+
+
+def test_space_pauses_until_the_next_key(command, moving_dots, monkeypatch):
+    window = FakeWindow(monkeypatch, [ord(" "), -1, -1, ord("q")])
+    assert command("--source", moving_dots[0]) == 0
+    assert len(window.shown) == 1
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems always have a display")
+def test_without_display_variables_no_window_is_tried(photo):
+    environment = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    code = "from runtime.webcam import has_display; print(has_display())"
+    for extra, expected in (({}, "False"), ({"DISPLAY": ":987"}, "False")):
+        child = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, env=environment | extra, capture_output=True, text=True, check=True
+        )
+        assert child.stdout.strip() == expected
+
+
+def test_doctor_names_every_engine_and_runs_the_packaged_models(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert doctor.main([]) == 0
+    text = capsys.readouterr().out
+    assert all(engine in text for engine in ("onnxruntime 1", "openvino 2", "executorch 1", "coreml", "threads"))
+    assert text.count("  works: ") == 3 and ("macOS only" in text or text.count("  works: ") == 4)
+
+
+def test_doctor_reports_an_engine_that_dies(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    assert doctor.main([]) == 5
+    assert "fails: exit code 1" in capsys.readouterr().out
