@@ -111,14 +111,22 @@ class Pose:
         num_keypoints, batch = len(self.sidecar.keypoint_names), self.sidecar.batch
         keypoints = np.empty((len(crops), num_keypoints, 2), dtype=np.float32)
         scores = np.empty((len(crops), num_keypoints), dtype=np.float32)
-        if self.backend is None:
-            raise InputError("this Pose is closed")
         for start in range(0, len(crops), batch):
             rows = slice(start, start + batch)
-            outputs = self.backend.infer(crops[rows])
-            self._check_outputs(*outputs)
-            keypoints[rows], scores[rows] = outputs
+            keypoints[rows], scores[rows] = self._infer_batch(crops[rows])
         return keypoints[:num_boxes], scores[:num_boxes]
+
+    def _infer_batch(self, crops: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """One run of the engine; ModelFileError when model and sidecar contradict each other."""
+        if self.backend is None:
+            raise InputError("this Pose is closed")
+        try:
+            keypoints, scores = self.backend.infer(crops)
+        except Exception as error:
+            given = f"{crops.dtype} crops {crops.shape}"
+            raise ModelFileError(f"{self.path}: {self.engine.name} cannot run it on {given}: {error}") from error
+        self._check_outputs(keypoints, scores)
+        return keypoints, scores
 
     def _check_outputs(self, keypoints: NDArray[np.float32], scores: NDArray[np.float32]) -> None:
         expected = (self.sidecar.batch, len(self.sidecar.keypoint_names))

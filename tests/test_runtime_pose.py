@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from pathlib import Path
 
@@ -170,6 +171,18 @@ def test_calls_are_stateless_and_safe_across_threads(centroid_onnx):
 def test_outputs_that_contradict_the_sidecar_are_refused(fake_pose, keypoints, scores, named):
     with pytest.raises(ModelFileError, match=named):
         fake_pose(FakeBackend(keypoints, scores))(np.zeros((60, 80, 3), np.uint8))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_sidecar_with_another_crop_size_than_the_model_is_an_error(
+    centroid_artifacts, tmp_path, edit_sidecar, engine
+):
+    for path in centroid_artifacts[engine].parent.iterdir():
+        shutil.copy(path, tmp_path)
+    artifact = tmp_path / centroid_artifacts[engine].name
+    edit_sidecar(artifact, input_size_wh=[64, 48])
+    with pytest.raises(ModelFileError, match=rf"{engine} cannot run it on .*48, 64"):
+        runtime.Pose(artifact)(np.zeros((60, 80, 3), np.uint8))
 
 
 def test_leaving_the_context_closes_the_engine(fake_pose):
