@@ -1,0 +1,83 @@
+"""A contact sheet of pictures with their key points drawn: look at the data before training on it.
+
+python -m training.data.show --rendered 40 --output contact_sheet.png
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.skeleton import COCO_17, limbs
+from training.data.rendered import render_person
+
+Image = NDArray[np.uint8]
+
+SIDE_COLOURS = {"left": (80, 200, 60), "right": (60, 80, 240)}  # BGR
+MIDDLE_COLOUR = (230, 200, 60)
+
+
+def contact_sheet(images: Sequence[Image], columns: int) -> Image:
+    """Images (H, W, 3) BGR of any sizes in a grid, row by row; the largest sets the cell's size.
+
+    Raises:
+        ValueError: no images, or fewer than one column.
+    """
+    if not images or columns < 1:
+        raise ValueError(f"{len(images)} images in {columns} columns; legal: at least one of each")
+    columns = min(columns, len(images))
+    height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
+    sheet = np.zeros((-(-len(images) // columns) * height, columns * width, 3), np.uint8)
+    for index, image in enumerate(images):
+        top, left = index // columns * height, index % columns * width
+        sheet[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return sheet
+
+
+def draw_keypoints(
+    image: Image, keypoints_xy: NDArray[np.float64], visible: NDArray[np.int64], names: Sequence[str] = COCO_17
+) -> Image:
+    """A copy with limbs and points: the person's left green, right red; hidden points are hollow."""
+    drawn = image.copy()
+    pixels = [(int(x), int(y)) for x, y in keypoints_xy]
+    for start, end in limbs(names):
+        if visible[start] and visible[end]:
+            cv2.line(drawn, pixels[start], pixels[end], _colour(names[end]), 1, cv2.LINE_AA)
+    for name, pixel, seen in zip(names, pixels, visible, strict=True):
+        if seen:
+            cv2.circle(drawn, pixel, 2, _colour(name), -1 if seen == 2 else 1, cv2.LINE_AA)
+    return drawn
+
+
+def rendered_sheet(count: int, seed: int, columns: int, plain: bool = False) -> Image:
+    """A contact sheet of `count` rendered people."""
+    people = [render_person(np.random.default_rng([seed, index])) for index in range(count)]
+    if plain:
+        return contact_sheet([person.image for person in people], columns)
+    return contact_sheet([draw_keypoints(p.image, p.keypoints_xy, p.visible) for p in people], columns)
+
+
+def _colour(name: str) -> tuple[int, int, int]:
+    return SIDE_COLOURS.get(name.split("_")[0], MIDDLE_COLOUR)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m training.data.show", description=__doc__)
+    parser.add_argument("--rendered", type=int, default=40, metavar="N", help="number of rendered people (default 40)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, other people (default 0)")
+    parser.add_argument("--columns", type=int, default=10, help="pictures per row (default 10)")
+    parser.add_argument("--plain", action="store_true", help="pictures without key points")
+    parser.add_argument("--output", default="contact_sheet.png", metavar="PNG", help="default contact_sheet.png")
+    arguments = parser.parse_args()
+    cv2.imwrite(
+        arguments.output, rendered_sheet(arguments.rendered, arguments.seed, arguments.columns, arguments.plain)
+    )
+    print(arguments.output)
+
+
+if __name__ == "__main__":
+    main()
