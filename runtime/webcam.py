@@ -67,7 +67,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", metavar="ARTIFACT", help="a converted model (default: the packaged one)")
     parser.add_argument("--source", default="0", help="camera number, video, picture, folder, glob or URL (default: 0)")
     parser.add_argument("--device", default="cpu", help=f"where to run (default: cpu)\n{devices}")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads of the engine (default: all it may use)")
+    parser.add_argument(
+        "--threads", type=thread_count, metavar="N", help="CPU threads of the engine (default: all it may use)"
+    )
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the drawn video, picture or folder")
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write one line of JSON per frame; - = standard output"
@@ -78,6 +80,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-show", action="store_true", help="open no window")
     parser.add_argument("--debug", action="store_true", help="show tracebacks and OpenCV's own messages")
     return parser
+
+
+def thread_count(text: str) -> int:
+    """An integer from 1 on; argparse turns the error into a usage error."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of threads, legal are integers from 1 on")
+    return int(text)
 
 
 def run(

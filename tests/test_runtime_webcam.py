@@ -97,7 +97,6 @@ def test_json_goes_to_standard_output(command, photo, workplace, capsys):
         (["--source", "{photo}/..", "--save", "{photo}"], 4, "is the source itself"),
         (["--source", "{photo}/..", "--save", "drawn", "--model", "gone.onnx"], 3, "gone.onnx"),
         (["--source", "{photo}", "--json", "no/poses.jsonl"], 4, "no folder no"),
-        (["--source", "{photo}", "--threads", "0"], 4, "threads is 0"),
     ],
 )
 def test_mistakes_end_in_one_line_and_their_exit_code(command, photo, workplace, capsys, arguments, code, named):
@@ -123,9 +122,12 @@ def test_debug_shows_where_it_happened(command):
         command("--source", "gone.jpg", "--debug")
 
 
-def test_unknown_options_are_usage_errors(command):
+@pytest.mark.parametrize(
+    "arguments", [["--nonsense"], ["--threads", "0"], ["--threads", "two"], ["--threshold", "high"]]
+)
+def test_wrong_options_are_usage_errors(command, arguments):
     with pytest.raises(SystemExit) as caught:
-        command("--nonsense")
+        command(*arguments)
     assert caught.value.code == 2
 
 
