@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.data.painting import Array, Canvas, Material, Plane, between, blend, offsets, paint_capsule, paint_ellipse
+from training.data.painting import Array, Canvas, Material, Plane, between, blend, paint_capsule, paint_ellipse
 from training.data.wardrobe import Appearance
 
 FACE = np.array([(0, 0.024, 0.116), (0.032, -0.016, 0.086), (-0.032, -0.016, 0.086), (0.078, 0, 0), (-0.078, 0, 0)])
@@ -20,6 +20,16 @@ NECK = np.array([(0.0, 0.24, -0.03)])
 NECK_RANGE = (0.17, 0.27)  # body units from the shoulders' middle to the ears' middle
 SKULL = np.array([0.082, 0.118, 0.098])  # half axes
 PART_HEAD = 2
+
+
+def _least_squares(points: Array, weights: Array) -> Array:
+    """(P, 3) matrix F: `seen.T @ F` is the affine map of `points` (P, 3) to `seen` (P, 2) up to translation."""
+    centred = points - (weights @ points) / weights.sum()
+    weighted = weights[:, None] * centred
+    return weighted @ np.linalg.inv(weighted.T @ centred + 0.003 * np.eye(3))
+
+
+FIT = _least_squares(np.concatenate([FACE, NECK]), np.array([1, 1, 1, 1, 1, 0.6]))
 
 
 @dataclass(frozen=True)
@@ -48,17 +58,13 @@ class Head:
 
 def fit_head(keypoints_xy: Array, unit_px: float, scale: float) -> Head:
     """The head whose face points and neck lie closest to key points (17, 2) px; its size is given, not fitted."""
-    neck = keypoints_xy[5:7].mean(0, keepdims=True)
-    model, seen = np.concatenate([FACE, NECK]), np.concatenate([keypoints_xy[:5], neck]) / unit_px
-    weights = np.array([1, 1, 1, 1, 1, 0.6])[:, None]
-    model_mean, seen_mean = (np.sum(points * weights, 0) / weights.sum() for points in (model, seen))
-    covariance = (weights * (seen - seen_mean)).T @ (model - model_mean)
-    moments = (weights * (model - model_mean)).T @ (model - model_mean) + 0.003 * np.eye(3)
-    left, _, right = np.linalg.svd(covariance @ np.linalg.inv(moments), full_matrices=False)
+    neck = (keypoints_xy[5] + keypoints_xy[6]) / 2
+    seen = np.vstack([keypoints_xy[:5], neck]) / unit_px
+    left, _, right = np.linalg.svd(seen.T @ FIT, full_matrices=False)
     rows = left @ right
     rotation = np.vstack([rows, np.cross(rows[0], rows[1])])
     center = keypoints_xy[:5].mean(0) - unit_px * (rotation[:2] @ FACE.mean(0))
-    return Head(_hold_to_neck(center, neck[0], unit_px * scale**0.5), rotation, unit_px * scale)
+    return Head(_hold_to_neck(center, neck, unit_px * scale**0.5), rotation, unit_px * scale)
 
 
 def paint_head(canvas: Canvas, head: Head, look: Appearance) -> None:
@@ -101,7 +107,7 @@ def _paint_skull(canvas: Canvas, head: Head, look: Appearance, swell: float, fac
     window = canvas.window(middle, middle, float(axes.max()) + 3)
     if window is None:
         return
-    x, y = offsets(window, middle)
+    x, y = canvas.offsets(window, middle)
     m = (head.rotation / axes).T.astype(np.float32)  # picture px to the unit sphere; columns x, y, z
     flat = m[:, 0, None, None] * x + m[:, 1, None, None] * y  # (3, h, w)
     a = m[:, 2] @ m[:, 2]

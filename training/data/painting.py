@@ -51,6 +51,7 @@ class Canvas:
 
     def __post_init__(self) -> None:
         self.parts = np.zeros(self.planes.shape[1:], np.uint8)
+        self._ramp = np.arange(max(self.parts.shape), dtype=np.float32) + np.float32(0.5)
 
     def window(self, low: Array, high: Array, margin: float) -> Window | None:
         """Slices (rows, columns) of the box low..high, grown by `margin` px and cut to the canvas; None if outside."""
@@ -59,43 +60,40 @@ class Canvas:
         right, bottom = min(int(high[0] + margin) + 2, width), min(int(high[1] + margin) + 2, height)
         return (slice(top, bottom), slice(left, right)) if right > left and bottom > top else None
 
-
-def offsets(window: Window, origin: Array) -> tuple[Plane, Plane]:
-    """Pixel centres of a window relative to `origin`: x (1, w), y (h, 1), px."""
-    rows, columns = window
-    x = np.arange(columns.start, columns.stop, dtype=np.float32) + np.float32(0.5 - origin[0])
-    y = np.arange(rows.start, rows.stop, dtype=np.float32) + np.float32(0.5 - origin[1])
-    return x[None, :], y[:, None]
+    def offsets(self, window: Window, origin: Array) -> tuple[Plane, Plane]:
+        """Pixel centres of a window relative to `origin`: x (1, w), y (h, 1), px."""
+        rows, columns = window
+        x, y = np.float32(origin[0]), np.float32(origin[1])
+        return (self._ramp[columns] - x)[None, :], (self._ramp[rows] - y)[:, None]
 
 
 def blend(
-    canvas: Canvas, window: Window, distance: Plane, lit: Plane, colours: Plane, part: int, fade: Plane | None = None
+    canvas: Canvas, window: Window, distance: Plane, lit: Plane, colours: Plane, part: int, along: Plane | None = None
 ) -> None:
     """Lay paint where `distance` (h, w) to the outline is negative, and a soft shadow on the body around it.
 
     Args:
         distance: px, positive outside.
-        fade: strength (h, w) of the shadow, 0..1; no shadow when None.
+        along: position (h, w) on a limb, 0..1 from end to end, where it casts a shadow; no shadow when None.
         lit: cosine (h, w) between surface and light, -1..1.
         colours: (3, h, w) or (3, 1, 1) BGR.
         part: number written to `canvas.parts`; 0 leaves it as it is.
     """
     planes, parts = canvas.planes[:, *window], canvas.parts[window]
-    if fade is not None and parts.any():
-        shadow = np.float32(-0.35 / canvas.shadow_px) * distance
-        shadow += np.float32(0.35)
-        shadow = between(shadow, 0.0, 0.35)
-        shadow *= fade
-        shadow *= parts > 0
-        planes *= 1 - shadow
     coverage = between(np.float32(0.5) - distance, 0.0, 1.0)
+    keep = 1 - coverage
+    if along is not None and parts.any():
+        shadow = np.float32(0.35) - np.float32(0.35 / canvas.shadow_px) * distance
+        shadow = between(shadow, 0.0, 0.35)
+        shadow *= between(5 * np.minimum(along, 1 - along), 0.0, 1.0)  # no seams at the ends
+        shadow *= parts > 0
+        keep *= 1 - shadow
     shade = between(lit * np.float32(0.75) + np.float32(0.35), 0.0, 1.2)
     shade *= np.float32(1.0 - canvas.ambient)
     shade += np.float32(canvas.ambient)
-    paint = colours * shade
-    paint -= planes
-    paint *= coverage
-    planes += paint
+    shade *= coverage
+    planes *= keep
+    planes += colours * shade
     if part:
         parts[coverage > 0.5] = part
 
@@ -129,7 +127,7 @@ def paint_capsule(
     window = canvas.window(np.minimum(start, end), np.maximum(start, end), max(radii) + bulge + canvas.shadow_px)
     if window is None:
         return
-    x, y = offsets(window, start)
+    x, y = canvas.offsets(window, start)
     ax, ay = (np.float32(value) for value in end - start)
     length = np.float32(max(np.hypot(ax, ay), 1e-3))
     raw = x * (ax / length**2) + y * (ay / length**2)
@@ -143,8 +141,7 @@ def paint_capsule(
     lit = (out_x * lx + out_y * ly) / radius
     lit += lz * cv2.sqrt(np.maximum(1 - np.square(out_of_axis / radius), 0))
     colours = material_colours(material, raw * length, y * (ax / length) - x * (ay / length), canvas.unit_px)
-    fade = between(5 * np.minimum(raw, 1 - raw), 0.0, 1.0)  # no seams at the ends
-    blend(canvas, window, out_of_axis - radius, lit, colours, part, fade)
+    blend(canvas, window, out_of_axis - radius, lit, colours, part, raw)
 
 
 def paint_ellipse(canvas: Canvas, center: Array, radii: Array, down: Array, colour: Plane, part: int = 0) -> None:
@@ -152,7 +149,7 @@ def paint_ellipse(canvas: Canvas, center: Array, radii: Array, down: Array, colo
     window = canvas.window(center, center, float(max(radii)) + 3)
     if window is None:
         return
-    x, y = offsets(window, center)
+    x, y = canvas.offsets(window, center)
     dx, dy = (np.float32(value) for value in down)
     rx, ry = (np.float32(max(value, 0.3)) for value in radii)
     u, v = (x * dy - y * dx) / rx, (x * dx + y * dy) / ry
@@ -168,7 +165,7 @@ def paint_polygon(canvas: Canvas, points: Array, material: Material, part: int, 
     if window is None:
         return
     rows, columns = window
-    x, y = offsets(window, points[0])
+    x, y = canvas.offsets(window, points[0])
     mask = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
     shifted = np.round((points - (columns.start + 0.5, rows.start + 0.5)) * 16).astype(np.int32)
     cv2.fillPoly(mask, [shifted], 255, cv2.LINE_AA, 4)

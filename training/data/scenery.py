@@ -111,8 +111,8 @@ def _add_ground(rng: np.random.Generator, image: Image) -> None:
     image[horizon:] = _gradient(rng, (width, height - horizon))
     if rng.random() < 0.4:
         vanishing = rng.uniform(0, width), horizon - rng.uniform(0, 0.2) * height
-        colour = image[horizon:].mean((0, 1)) * rng.uniform(0.6, 1.3)
-        for x in np.arange(-2 * width, 3 * width, rng.uniform(0.1, 0.4) * width):
+        colour = image[-1, width // 2] * rng.uniform(0.6, 1.3)
+        for x in np.arange(-1.5 * width, 2.5 * width, rng.uniform(0.15, 0.5) * width):
             start = np.array((x, height)), np.array(vanishing)
             reach = (height - horizon) / (height - vanishing[1])
             end = start[0] + reach * (start[1] - start[0])

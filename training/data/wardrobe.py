@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from dataclasses import dataclass
 
 import cv2
@@ -11,6 +12,7 @@ from training.data.painting import TILE_PX, Material, Plane
 
 SKIN_TONES = np.array([(190, 210, 242), (150, 182, 230), (110, 150, 205), (70, 105, 165), (45, 68, 115), (30, 42, 72)])
 HAIR_COLOURS = np.array([(20, 20, 24), (28, 38, 58), (40, 70, 110), (90, 150, 195), (40, 75, 150), (170, 170, 175)])
+GRAYS = (25, 60, 120, 190, 240)
 LEGWEAR = ("trousers", "shorts", "skirt", "dress")
 HAIR_STYLES = ("short", "long", "bald", "hat")
 
@@ -45,8 +47,8 @@ class Appearance:
 def sample_appearance(rng: np.random.Generator) -> Appearance:
     """A person from all over the world on any day of the year."""
     child = rng.random() < 0.12
-    style = HAIR_STYLES[rng.choice(4, p=(0.48, 0.28, 0.08, 0.16))]
-    legwear = LEGWEAR[rng.choice(4, p=(0.62, 0.22, 0.08, 0.08))]
+    style = HAIR_STYLES[_pick(rng, (0.48, 0.76, 0.84))]
+    legwear = LEGWEAR[_pick(rng, (0.62, 0.84, 0.92))]
     skin = _between(rng, SKIN_TONES) * rng.uniform(0.93, 1.07, 3)
     hair = _plain(np.clip(_between(rng, HAIR_COLOURS) * rng.uniform(0.8, 1.2), 0, 255))
     shirt = sample_cloth(rng)
@@ -59,7 +61,7 @@ def sample_appearance(rng: np.random.Generator) -> Appearance:
         accent=_colour(rng),
         hair_style=style,
         legwear=legwear,
-        sleeve=float(rng.choice((0.0, rng.uniform(0.4, 0.7), rng.uniform(1.3, 1.7), 1.95), p=(0.13, 0.37, 0.1, 0.4))),
+        sleeve=(0.0, rng.uniform(0.4, 0.7), rng.uniform(1.3, 1.7), 1.95)[_pick(rng, (0.13, 0.5, 0.6))],
         leg_length=_leg_length(rng, legwear),
         stoutness=float(np.clip(rng.normal(1.0, 0.16), 0.78, 1.5)),
         head_scale=float(rng.uniform(1.2, 1.4) if child else rng.uniform(0.98, 1.16)),
@@ -99,6 +101,11 @@ def sample_pattern(rng: np.random.Generator) -> Plane:
     return np.clip(noise, 0, 1) if kind == 4 else (noise > 0.5).astype(np.float32)
 
 
+def _pick(rng: np.random.Generator, cumulative: tuple[float, ...]) -> int:
+    """An index with the probabilities between `cumulative` bounds; the last one takes the rest."""
+    return bisect(cumulative, rng.random())
+
+
 def _leg_length(rng: np.random.Generator, legwear: str) -> float:
     low, high = {"trousers": (1.75, 2.0), "shorts": (0.45, 0.95), "skirt": (0.5, 1.5), "dress": (0.6, 1.8)}[legwear]
     return float(rng.uniform(low, high))
@@ -119,7 +126,7 @@ def _between(rng: np.random.Generator, palette: Plane) -> Plane:
 def _colour(rng: np.random.Generator) -> Plane:
     """Any cloth colour BGR (3,); black, white, gray and navy more often than the rainbow."""
     if rng.random() < 0.4:
-        return np.clip(rng.choice((25, 60, 120, 190, 240)) + rng.normal(0, 8, 3), 5, 250).astype(np.float32)
+        return np.clip(GRAYS[rng.integers(5)] + rng.normal(0, 8, 3), 5, 250).astype(np.float32)
     if rng.random() < 0.25:
         return (np.array((95, 60, 45)) * rng.uniform(0.5, 1.8)).astype(np.float32)  # denim
     return (rng.uniform(0.15, 1.0) * rng.permutation((250, rng.uniform(20, 250), rng.uniform(20, 120)))).astype(
