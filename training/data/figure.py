@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -46,27 +47,29 @@ def pose_figure(posture: Array, look: Appearance, unit_px: float, origin: Array)
     head = fit_head(keypoints_xy, unit_px, look.head_scale)
     keypoints_xy[:5] = head.keypoints_xy()
     width = np.hypot(*(keypoints_xy[5] - keypoints_xy[6])) / (0.36 * unit_px)
-    turn = np.sqrt(max(1.0 - width**2, 0.0)) * np.sign(head.rotation[0, 2])
+    turn = np.sqrt(max(1.0 - width**2, 0.0)) * np.clip(4 * head.rotation[0, 2], -1, 1)
     return Figure(keypoints_xy, unit_px, head, bool(faces_camera(keypoints_xy)), float(turn))
 
 
 def paint_figure(canvas: Canvas, figure: Figure, look: Appearance, rng: np.random.Generator) -> None:
     """Paint all parts, far to near; `rng` settles what the picture plane leaves open (which arm is in front)."""
     canvas.unit_px = figure.unit_px
+    head_depth = 0.5 if figure.front or rng.random() < 0.5 else -0.1
+    hair_depth = -0.06 if figure.head.rotation[2, 2] > 0 else 0.55
+    leg_depths = [_leg_depth(figure, side) for side in (0, 1)]
     strokes: list[tuple[float, Callable[[], None]]] = [
-        (0.0, lambda: _paint_torso(canvas, figure, look)),
-        (0.5 if figure.front or rng.random() < 0.5 else -0.1, lambda: paint_head(canvas, figure.head, look)),
-        (-0.05, lambda: _paint_neck(canvas, figure, look)),
-        (-0.06 if figure.head.rotation[2, 2] > 0 else 0.55, lambda: paint_long_hair(canvas, figure.head, look)),
+        (0.0, partial(_paint_torso, canvas, figure, look)),
+        (head_depth, partial(paint_head, canvas, figure.head, look)),
+        (-0.05, partial(_paint_neck, canvas, figure, look)),
+        (hair_depth, partial(paint_long_hair, canvas, figure.head, look)),
     ]
     for side in (0, 1):
-        strokes.append((_leg_depth(figure, side), lambda side=side: _paint_leg(canvas, figure, look, side)))
-        strokes.append((_arm_depth(figure, side, rng), lambda side=side: _paint_arm(canvas, figure, look, side)))
+        strokes.append((leg_depths[side], partial(_paint_leg, canvas, figure, look, side)))
+        strokes.append((_arm_depth(figure, side, rng), partial(_paint_arm, canvas, figure, look, side)))
     if look.legwear in ("trousers", "shorts"):
-        strokes.append((-0.3, lambda: _paint_seat(canvas, figure, look)))
+        strokes.append((-0.3, partial(_paint_seat, canvas, figure, look)))
     else:
-        depth = max(_leg_depth(figure, side) for side in (0, 1)) + 0.01
-        strokes.append((depth, lambda: _paint_skirt(canvas, figure, look)))
+        strokes.append((max(leg_depths) + 0.01, partial(_paint_skirt, canvas, figure, look)))
     for _, stroke in sorted(strokes, key=lambda item: item[0]):
         stroke()
 

@@ -19,6 +19,7 @@ FACE_HORIZON = np.array([-0.2, 0.05, 0.05, -0.05, -0.05])  # a point is seen whe
 NECK = np.array([(0.0, 0.24, -0.03)])
 NECK_RANGE = (0.17, 0.27)  # body units from the shoulders' middle to the ears' middle
 SKULL = np.array([0.082, 0.118, 0.098])  # half axes
+HAIR_ENDS = {"short": 0.12, "long": 0.9, "hat": 0.1}  # how far down hair reaches at the sides, on the unit sphere
 PART_HEAD = 2
 
 
@@ -74,12 +75,12 @@ def paint_head(canvas: Canvas, head: Head, look: Appearance) -> None:
     if not nose_in_front:
         _paint_nose(canvas, head, look)
     for side in np.flatnonzero(sides <= 0):
-        _paint_ear(canvas, head, look, side)
+        _paint_ear(canvas, head, look, int(side))
     if look.hair_style in ("short", "long"):
-        _paint_skull(canvas, head, look, 1.07, face=False)
+        _paint_skull(canvas, head, look, look.hair_volume, face=False)
     _paint_skull(canvas, head, look, 1.0, face=True)
     for side in np.flatnonzero(sides > 0):
-        _paint_ear(canvas, head, look, side)
+        _paint_ear(canvas, head, look, int(side))
     if nose_in_front:
         _paint_nose(canvas, head, look)
     if look.hair_style == "hat":
@@ -103,7 +104,7 @@ def _hold_to_neck(center: Array, neck: Array, unit_px: float) -> Array:
 
 def _paint_skull(canvas: Canvas, head: Head, look: Appearance, swell: float, face: bool) -> None:
     axes = SKULL * head.size_px * swell
-    middle = head.project(np.array([0, -0.008, -0.012]))
+    middle = head.project(np.array([0, -0.008 - 0.05 * (swell - 1), -0.012 - 0.05 * (swell - 1)]))
     window = canvas.window(middle, middle, float(axes.max()) + 3)
     if window is None:
         return
@@ -119,7 +120,11 @@ def _paint_skull(canvas: Canvas, head: Head, look: Appearance, swell: float, fac
     lit = np.tensordot((head.rotation.T @ canvas.light).astype(np.float32), normal, 1)
     lit /= np.sqrt((normal * normal).sum(0)) + 1e-6
     distance = (np.sqrt(inside) - 1) * np.float32(axes[:2].mean())
-    colours = _face_colours(ball, look, np.float32(axes[0])) if face else look.hair.colour[:, None, None]
+    if face:
+        colours = _face_colours(ball, look, np.float32(axes[0]))
+    else:
+        colours = look.hair.colour[:, None, None]
+        distance = np.maximum(distance, (ball[1] - np.float32(HAIR_ENDS[look.hair_style])) * np.float32(axes[1]))
     blend(canvas, window, distance, lit, colours, PART_HEAD)
 
 
@@ -139,7 +144,7 @@ def _face_colours(ball: Plane, look: Appearance, radius_px: np.float32) -> Plane
             layers.append((look.accent * 0.3, _spot(x - side, y + 0.12, 0.33, 0.2, z, radius_px) * 0.55))
     if look.hair_style != "bald":
         cover = look.accent if look.hair_style == "hat" else look.hair.colour
-        crown = np.maximum(-0.52 + 0.2 * x * x - y, np.minimum(-0.22 - z, 0.62 - y))
+        crown = np.maximum(-0.52 + 0.2 * x * x - y, np.minimum(-0.22 - z, HAIR_ENDS[look.hair_style] + 0.25 - y))
         layers.append((cover, crown * radius_px))
     for colour, inside in layers:
         colours += between(inside + np.float32(0.5), 0, 1) * (np.asarray(colour, np.float32)[:, None, None] - colours)

@@ -20,6 +20,7 @@ from training.data.wardrobe import Appearance, sample_appearance
 
 SIZE_RANGE = (64, 4096)  # px, legal sides of a picture
 HEAD_DIAGONAL = 0.6 * float(np.hypot(0.19, 0.25))  # body units; PCKh's share of the diagonal of the head's box
+FEWEST_INSIDE = 6  # key points that a cut person keeps in the picture
 CANDIDATES = 40  # postures looked through for one that continues a clip
 
 
@@ -90,16 +91,20 @@ def render_clip(
 
 
 def place_figure(rng: np.random.Generator, posture: Array, look: Appearance, size_wh: tuple[int, int]) -> Figure:
-    """Put a posture at a random size and place; one person in six is cut by the picture's edge."""
+    """Put a posture at a random size and place; the edge cuts one person in six, who keeps `FEWEST_INSIDE` points."""
     size = np.array(size_wh, dtype=np.float64)
     extent = np.ptp(posture, axis=0) + np.array((0.25, 0.4))  # head, hands and feet reach beyond the key points
     fill = rng.uniform(1.05, 1.9) if rng.random() < 0.17 else rng.uniform(0.45, 0.97)
     unit_px = fill * float((size / extent).min())
     free = size - extent * unit_px
-    low, high = np.minimum(free, 0), np.maximum(free, 0)
-    corner = rng.uniform(low, high)
-    origin = corner - (posture.min(0) - (0.125, 0.25)) * unit_px
-    return pose_figure(posture, look, unit_px, origin)
+    for _ in range(8):
+        corner = rng.uniform(np.minimum(free, 0), np.maximum(free, 0))
+        origin = corner - (posture.min(0) - (0.125, 0.25)) * unit_px
+        figure = pose_figure(posture, look, unit_px, origin)
+        inside = (figure.keypoints_xy >= 0) & (figure.keypoints_xy < size)
+        if inside.all(1).sum() >= FEWEST_INSIDE:
+            return figure
+    return pose_figure(posture, look, unit_px, size / 2)
 
 
 def _walk(rng: np.random.Generator, frames: int, size_wh: tuple[int, int]) -> Iterator[tuple[Array, Array, float]]:

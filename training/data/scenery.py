@@ -100,7 +100,9 @@ def _gradient(rng: np.random.Generator, size_wh: tuple[int, int]) -> Image:
     """Smooth colours between a few random ones."""
     shape = (int(rng.integers(1, 5)), int(rng.integers(1, 4)), 3)
     tone = rng.uniform(30, 225)
-    colours = np.clip(tone + rng.normal(0, rng.uniform(5, 45), shape) + rng.normal(0, 18, 3), 0, 255)
+    light = rng.normal(0, rng.uniform(5, 45), (*shape[:2], 1))
+    hue = rng.normal(0, 14, 3) + rng.normal(0, rng.exponential(9), shape)
+    colours = np.clip(tone + light + hue * (0.3 + tone / 180), 0, 255)
     return cv2.resize(colours.astype(np.uint8), size_wh, interpolation=cv2.INTER_LINEAR)
 
 

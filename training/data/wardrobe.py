@@ -29,6 +29,8 @@ class Appearance:
     accent: Plane
     """Colour (3,) of hat, glasses and bag."""
     hair_style: str
+    hair_volume: float
+    """Size of the hair against the skull's."""
     legwear: str
     sleeve: float
     """Length of the sleeves in bones from the shoulder: 0 none, 0.5 short, 2 to the wrist."""
@@ -60,6 +62,7 @@ def sample_appearance(rng: np.random.Generator) -> Appearance:
         shoes=sample_cloth(rng, patterned=0.1).darker(rng.uniform(0.4, 1.0)),
         accent=_colour(rng),
         hair_style=style,
+        hair_volume=float(rng.uniform(1.04, 1.12) if rng.random() < 0.7 else rng.uniform(1.12, 1.35)),
         legwear=legwear,
         sleeve=(0.0, rng.uniform(0.4, 0.7), rng.uniform(1.3, 1.7), 1.95)[_pick(rng, (0.13, 0.5, 0.6))],
         leg_length=_leg_length(rng, legwear),
@@ -69,7 +72,7 @@ def sample_appearance(rng: np.random.Generator) -> Appearance:
         leg_scale=float(rng.uniform(0.8, 0.92) if child else rng.uniform(0.93, 1.08)),
         beard=float(rng.uniform(0.3, 0.9)) if style != "long" and not child and rng.random() < 0.3 else 0.0,
         glasses=bool(rng.random() < 0.15),
-        jacket=bool(rng.random() < 0.2),
+        jacket=bool(rng.random() < 0.12),
     )
 
 
