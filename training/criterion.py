@@ -1,0 +1,90 @@
+"""The losses (paper, equations 5 to 7) and the target of the score head.
+
+Deviation from the paper: a third loss trains the score head, whose gradient ends there; it does not move coordinates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from tfpose_edge import PoseOutput
+from training.data.dataset import Batch
+
+LOSS_WEIGHTS = {"loss_keypoints": 1.0, "loss_heatmaps": 50.0, "loss_scores": 1.0}
+"""Equation 7; the heat maps' 50 is the paper's lambda."""
+
+
+def gaussian_heatmaps(keypoints: Tensor, height: int, width: int) -> Tensor:
+    """Unbiased Gaussian targets (B, K, height, width), peak 1 (section 3.3; UDP, its reference [23]).
+
+    Args:
+        keypoints: (B, K, 2), fractions of the crop; x lies at x * width - 0.5 in heat-map indices, unrounded.
+        height, width: of the map; sigma is 2 px on maps 64 px high, in proportion on others.
+    """
+    sigma = 2.0 * height / 64
+    x = keypoints[..., 0, None] * width - 0.5 - torch.arange(width, device=keypoints.device)  # (B, K, width)
+    y = keypoints[..., 1, None] * height - 0.5 - torch.arange(height, device=keypoints.device)  # (B, K, height)
+    vertical, horizontal = (torch.exp(-(d**2) / (2 * sigma**2)) for d in (y, x))
+    return vertical[..., :, None] * horizontal[..., None, :]
+
+
+def soft_oks(keypoints: Tensor, truth: Tensor, area_px: Tensor, sigmas: Tensor, input_size_wh: Sequence[int]) -> Tensor:
+    """Object key-point similarity (B, K) of each point, in [0, 1], COCO's formula.
+
+    Args:
+        keypoints, truth: (B, K, 2), fractions of the crop.
+        area_px: (B,), the person's area in square px of the crop.
+        sigmas: (K,), COCO's per-point constants.
+        input_size_wh: crop size in px.
+    """
+    size = torch.tensor(input_size_wh, dtype=keypoints.dtype, device=keypoints.device)
+    squared = (((keypoints - truth) * size) ** 2).sum(-1)
+    return torch.exp(-squared / (2 * area_px[:, None] * (2 * sigmas) ** 2 + 1e-6))
+
+
+def losses(
+    output: PoseOutput, heatmaps: Tensor | None, batch: Batch, sigmas: Tensor, input_size_wh: Sequence[int],
+    points_in_global_batch: Tensor | None = None,
+) -> dict[str, Tensor]:  # fmt: skip
+    """Unweighted losses under the keys of `LOSS_WEIGHTS`.
+
+    Args:
+        output: of the network.
+        heatmaps: (B, K, H / 4, W / 4) of the auxiliary head, or None without one.
+        batch: the truth.
+        sigmas: (K,).
+        input_size_wh: crop size in px.
+        points_in_global_batch: scalar, labelled points inside the crop over all processes; None counts this batch.
+    """
+    inside = batch.labelled & ((batch.keypoints >= 0) & (batch.keypoints <= 1)).all(-1)  # (B, K)
+    points = inside.sum() if points_in_global_batch is None else points_in_global_batch
+    points = points.clamp(min=1)
+    error = (output.per_layer.float() - batch.keypoints).abs() * inside[..., None]
+    terms = {"loss_keypoints": error.sum() / (2 * points)}  # mean over points and x / y, sum over layers (eq. 5)
+    if heatmaps is not None:
+        target = gaussian_heatmaps(batch.keypoints, *heatmaps.shape[-2:])
+        per_map = ((heatmaps.float() - target) ** 2).mean((-1, -2))
+        terms["loss_heatmaps"] = (per_map * inside).sum() / points  # eq. 6
+    terms["loss_scores"] = _loss_scores(output, batch, sigmas, input_size_wh)
+    return terms
+
+
+def weighted_sum(terms: dict[str, Tensor]) -> Tensor:
+    """Equation 7."""
+    return sum((LOSS_WEIGHTS[name] * term for name, term in terms.items()), start=torch.zeros(()).to(_device(terms)))
+
+
+def _loss_scores(output: PoseOutput, batch: Batch, sigmas: Tensor, input_size_wh: Sequence[int]) -> Tensor:
+    """Cross entropy to soft OKS for labelled points and to 0 for unlabelled ones; unnamed points do not count."""
+    predicted = output.keypoints.detach().float()
+    target = soft_oks(predicted, batch.keypoints, batch.area_px, sigmas, input_size_wh) * batch.labelled
+    scores = output.scores.float().clamp(1e-6, 1 - 1e-6)
+    entropy = -(target * scores.log() + (1 - target) * (1 - scores).log())
+    return (entropy * batch.named).sum() / batch.named.sum().clamp(min=1)
+
+
+def _device(terms: dict[str, Tensor]) -> torch.device:
+    return next(iter(terms.values())).device

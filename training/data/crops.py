@@ -1,0 +1,120 @@
+"""From a person in a picture to a crop: augmentation chooses the matrix, the matrix moves pixels and key points alike.
+
+Rotation, scale and flip are those of section 4.1 of the paper; half-body crops are those of its reference [24].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime import geometry
+from runtime.skeleton import flip_order
+
+Array = NDArray[np.float64]
+UPPER_BODY = ("nose", "eye", "ear", "shoulder", "elbow", "wrist", "neck", "upper_neck", "head_top", "thorax")
+HALF_BODY_PADDING = 1.5
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How crops vary in training (paper, section 4.1)."""
+
+    rotation_deg: float = 40.0
+    """Uniform in -rotation_deg..rotation_deg."""
+    scale: tuple[float, float] = (0.5, 1.5)
+    """Uniform factor on the size of the region that the crop shows."""
+    flip: float = 0.5
+    """Probability of mirroring."""
+    half_body: float = 0.3
+    """Probability of showing only the upper or lower body, when that leaves enough labelled points."""
+    half_body_min_keypoints: int = 8
+    """Labelled points a person must have for that."""
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A crop and what is known of it; K key points in the order that was asked for."""
+
+    image: NDArray[np.uint8]
+    """(H, W, 3) uint8 RGB."""
+    keypoints: NDArray[np.float32]
+    """(K, 2), fractions of the crop's width and height; may lie outside 0..1."""
+    labelled: NDArray[np.bool_]
+    """(K,) v > 0 in the annotation."""
+    named: NDArray[np.bool_]
+    """(K,) whether the data set's skeleton has the point."""
+    area_px: float
+    """The person's area in square px of the crop, OKS's squared scale."""
+    matrix: Array
+    """(2, 3) from image px to crop px, both continuous."""
+
+
+def person_matrix(box_xyxy: Array, input_size_wh: tuple[int, int], padding: float) -> Array:
+    """Matrix (2, 3) of the plain crop around a box, as the runtime cuts it."""
+    center, scale = geometry.box_to_center_scale(box_xyxy, input_size_wh, padding)
+    return geometry.warp_matrix(center, scale, input_size_wh)
+
+
+def augmented_matrix(
+    box_xyxy: Array,
+    keypoints_xy: Array,
+    visible: NDArray[np.int64],
+    names: Sequence[str],
+    input_size_wh: tuple[int, int],
+    padding: float,
+    augmentation: Augmentation,
+    rng: np.random.Generator,
+) -> tuple[Array, bool]:
+    """A random crop's matrix (2, 3), image px to crop px, and whether it mirrors."""
+    center, scale = geometry.box_to_center_scale(box_xyxy, input_size_wh, padding)
+    labelled = visible > 0
+    if labelled.sum() >= augmentation.half_body_min_keypoints and rng.random() < augmentation.half_body:
+        half = _half_body_box(keypoints_xy, labelled, names, rng)
+        if half is not None:
+            center, scale = geometry.box_to_center_scale(half, input_size_wh, HALF_BODY_PADDING)
+    scale = scale * rng.uniform(*augmentation.scale)
+    rotation = rng.uniform(-augmentation.rotation_deg, augmentation.rotation_deg)
+    flip = bool(rng.random() < augmentation.flip)
+    return geometry.warp_matrix(center, scale, input_size_wh, rotation, flip), flip
+
+
+def cut(
+    image: NDArray[np.uint8],
+    keypoints_xy: Array,
+    visible: NDArray[np.int64],
+    named: NDArray[np.bool_],
+    area: float,
+    names: Sequence[str],
+    input_size_wh: tuple[int, int],
+    matrix: Array,
+    flip: bool = False,
+) -> Crop:
+    """Cut a crop out of an image (H, W, 3) BGR and carry its key points along; mirroring swaps left and right."""
+    order = flip_order(names) if flip else list(range(len(names)))
+    keypoints = geometry.transform_points(keypoints_xy, matrix) / np.asarray(input_size_wh)
+    pixels = geometry.warp_image(image, matrix, input_size_wh)
+    return Crop(
+        image=np.ascontiguousarray(pixels[:, :, ::-1]),
+        keypoints=keypoints[order].astype(np.float32),
+        labelled=(visible > 0)[order],
+        named=named[order],
+        area_px=area * abs(float(np.linalg.det(matrix[:, :2]))),
+        matrix=matrix,
+    )
+
+
+def _half_body_box(
+    keypoints_xy: Array, labelled: NDArray[np.bool_], names: Sequence[str], rng: np.random.Generator
+) -> Array | None:
+    """Box (4,) px around the labelled points of the upper or the lower body; None if fewer than three are there."""
+    upper = np.array([name.removeprefix("left_").removeprefix("right_") in UPPER_BODY for name in names])
+    half = labelled & (upper if rng.random() < 0.5 else ~upper)
+    if half.sum() < 3:
+        return None
+    points = keypoints_xy[half]
+    box = np.concatenate([points.min(0), points.max(0)])
+    return box if np.all(box[2:] - box[:2] > 1) else None

@@ -1,0 +1,172 @@
+"""Data sets that training reads: annotated photographs and rendered people, one crop per (epoch, index).
+
+An item depends on (seed, epoch, index) alone, never on workers or on what was read before: that makes a resumed run
+equal to one that never stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from runtime.errors import InputError
+from runtime.skeleton import COCO_17
+from tfpose_edge import PoseConfig
+from training.data import crops
+from training.data.coco import Person, read_image
+from training.data.crops import Augmentation, Crop
+from training.data.rendered import render_person
+
+Key = tuple[int, int]
+"""(epoch, index)."""
+
+
+class Batch(NamedTuple):
+    """What the network and its criterion get; collated from items of the same fields without the leading B."""
+
+    crops: Tensor
+    """(B, 3, H, W) uint8 RGB."""
+    keypoints: Tensor
+    """(B, K, 2) float32, fractions of the crop."""
+    labelled: Tensor
+    """(B, K) bool."""
+    named: Tensor
+    """(B, K) bool."""
+    area_px: Tensor
+    """(B,) float32, square crop px."""
+    matrix: Tensor
+    """(B, 2, 3) float64, image px to crop px."""
+    index: Tensor
+    """(B,) int64, place in the data set."""
+
+
+class PhotographedPeople(Dataset[Batch]):
+    """Crops of annotated persons.
+
+    Args:
+        persons: of one or more data sets, key points in the order of `config.keypoint_names`.
+        config: gives crop size, padding and names.
+        augmentation: None cuts the plain crop of the true box.
+        seed: of the whole run.
+    """
+
+    def __init__(
+        self, persons: Sequence[Person], config: PoseConfig, augmentation: Augmentation | None = None, seed: int = 0
+    ) -> None:
+        if not persons:
+            raise InputError("the data has no person with labelled key points")
+        self.persons, self.config, self.augmentation, self.seed = list(persons), config, augmentation, seed
+
+    def __len__(self) -> int:
+        return len(self.persons)
+
+    def __getitem__(self, key: Key) -> Batch:
+        epoch, index = key
+        person = self.persons[index]
+        size, names = self.config.input_size_wh, self.config.keypoint_names
+        matrix, flip = crops.person_matrix(person.box_xyxy, size, self.config.padding), False
+        if self.augmentation:
+            matrix, flip = crops.augmented_matrix(
+                person.box_xyxy, person.keypoints_xy, person.visible, names, size, self.config.padding,
+                self.augmentation, np.random.default_rng([self.seed, epoch, index]),
+            )  # fmt: skip
+        crop = crops.cut(
+            read_image(person.image_path), person.keypoints_xy, person.visible, person.named, person.area, names, size,
+            matrix, flip,
+        )  # fmt: skip
+        return _item(crop, index)
+
+
+class RenderedPeople(Dataset[Batch]):
+    """Crops of people that are rendered on the fly; every epoch shows new ones.
+
+    Args:
+        count: persons per epoch.
+        config: gives crop size, padding and names; names outside COCO's are never labelled.
+        augmentation: as for photographs.
+        seed: of the whole run.
+    """
+
+    def __init__(self, count: int, config: PoseConfig, augmentation: Augmentation | None = None, seed: int = 0) -> None:
+        if count < 1:
+            raise InputError(f"the number of rendered people is {count}; it must be at least 1")
+        self.count, self.config, self.augmentation, self.seed = count, config, augmentation, seed
+        index = {name: i for i, name in enumerate(COCO_17)}
+        self._order = [index.get(name, -1) for name in config.keypoint_names]
+        self._named = np.array(self._order) >= 0
+        if not self._named.any():
+            raise InputError(f"rendered people have the key points {', '.join(COCO_17)}; none of them is asked for")
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, key: Key) -> Batch:
+        epoch, index = key
+        rng = np.random.default_rng([self.seed, epoch, index])
+        person = render_person(rng)
+        keypoints_xy = person.keypoints_xy[self._order]
+        visible = np.where(self._named, person.visible[self._order], 0)
+        size, names = self.config.input_size_wh, self.config.keypoint_names
+        matrix, flip = crops.person_matrix(person.box_xyxy, size, self.config.padding), False
+        if self.augmentation:
+            matrix, flip = crops.augmented_matrix(
+                person.box_xyxy, keypoints_xy, visible, names, size, self.config.padding, self.augmentation, rng
+            )
+        crop = crops.cut(person.image, keypoints_xy, visible, self._named, person.area, names, size, matrix, flip)
+        return _item(crop, index)
+
+
+class JoinedPeople(Dataset[Batch]):
+    """Several data sets, one after the other."""
+
+    def __init__(self, parts: Sequence[PhotographedPeople | RenderedPeople]) -> None:
+        self.parts = list(parts)
+        self._ends = np.cumsum([len(part) for part in parts])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, key: Key) -> Batch:
+        epoch, index = key
+        part = int(np.searchsorted(self._ends, index, side="right"))
+        first = int(self._ends[part]) - len(self.parts[part])
+        return self.parts[part][epoch, index - first]._replace(index=torch.tensor(index))
+
+
+class EpochSampler(Sampler[list[Key]]):
+    """Batches of keys for one epoch, shuffled by (seed, epoch), from batch `start` on; this process's share of each.
+
+    The last batch wraps round to the epoch's first keys, so that every batch is full.
+    """
+
+    def __init__(self, length: int, batch_size: int, seed: int, process_index: int = 0, num_processes: int = 1) -> None:
+        self.length, self.batch_size, self.seed = length, batch_size, seed
+        self.process_index, self.num_processes = process_index, num_processes
+        self.epoch, self.start = 0, 0
+
+    def __len__(self) -> int:
+        return -(-self.length // self.batch_size) - self.start
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
+        order = np.resize(order, -(-self.length // self.batch_size) * self.batch_size)
+        share = slice(self.process_index, None, self.num_processes)
+        for batch in order.reshape(-1, self.batch_size)[self.start :]:
+            yield [(self.epoch, int(index)) for index in batch[share]]
+
+
+def _item(crop: Crop, index: int) -> Batch:
+    return Batch(
+        crops=torch.from_numpy(crop.image).permute(2, 0, 1).contiguous(),
+        keypoints=torch.from_numpy(crop.keypoints),
+        labelled=torch.from_numpy(crop.labelled.copy()),
+        named=torch.from_numpy(crop.named.copy()),
+        area_px=torch.tensor(crop.area_px, dtype=torch.float32),
+        matrix=torch.from_numpy(crop.matrix),
+        index=torch.tensor(index),
+    )

@@ -1,0 +1,125 @@
+"""The loops: one epoch of training, one pass of validation."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import platform
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+
+import cv2
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from runtime.errors import PoseError
+from runtime.skeleton import sigmas
+from tfpose_edge import PoseConfig, TFPose
+from training import criterion
+from training.data.dataset import Batch, EpochSampler
+from training.optimizer import set_lr
+
+
+class NonFiniteLoss(PoseError):
+    """A loss that is no number; the message holds every term."""
+
+    exit_code = 3
+
+
+def loader(data: Dataset[Batch], sampler: EpochSampler, workers: int) -> DataLoader[Batch]:
+    """Batches of `data` in the order of `sampler`."""
+    return DataLoader(data, batch_sampler=sampler, num_workers=workers, persistent_workers=workers > 0)
+
+
+def train_epoch(
+    model: torch.nn.Module,
+    batches: Iterable[Batch],
+    optimizer: torch.optim.Optimizer,
+    accelerator: Accelerator,
+    lr_factor: Callable[[], float],
+    clip_grad: float | None = None,
+) -> Iterator[dict[str, float]]:
+    """Take one optimiser step per batch; yields the unweighted losses and their weighted sum, `loss`.
+
+    Args:
+        model: in train mode, wrapped by accelerate or not.
+        batches: of one epoch.
+        optimizer: with its groups' base learning rates.
+        accelerator: gives device, precision and processes.
+        lr_factor: asked before every step.
+        clip_grad: largest norm of the gradient; None leaves it.
+    Raises:
+        NonFiniteLoss: with every term.
+    """
+    config: PoseConfig = accelerator.unwrap_model(model).config
+    oks_sigmas = torch.tensor(sigmas(config.keypoint_names), device=accelerator.device)
+    for batch in batches:
+        set_lr(optimizer, lr_factor())
+        batch = Batch(*(field.to(accelerator.device, non_blocking=True) for field in batch))
+        with accelerator.autocast():
+            output = model(as_input(batch.crops))
+            heatmaps = accelerator.unwrap_model(model).heatmaps(output.memory) if config.heatmap_head else None
+        terms = criterion.losses(output, heatmaps, batch, oks_sigmas, config.input_size_wh)
+        loss = criterion.weighted_sum(terms)
+        values = {name: float(term.detach()) for name, term in {"loss": loss, **terms}.items()}
+        if not math.isfinite(values["loss"]):
+            listed = ", ".join(f"{name} {value}" for name, value in values.items())
+            raise NonFiniteLoss(f"the loss is not finite ({listed}); a lower --lr or --clip-grad 0.1 may help")
+        optimizer.zero_grad(set_to_none=True)
+        accelerator.backward(loss)
+        if clip_grad:
+            accelerator.clip_grad_norm_(model.parameters(), clip_grad)
+        optimizer.step()
+        yield values
+
+
+@torch.inference_mode()
+def predict(model: TFPose, batches: Iterable[Batch], device: torch.device) -> dict[str, np.ndarray]:
+    """Key points of every item, in eval mode.
+
+    Returns:
+        "keypoints_xy" (N, K, 2) in px of the item's image, "scores" (N, K) and "index" (N,), the items' places.
+    """
+    model.eval()
+    size = np.asarray(model.config.input_size_wh)
+    collected = defaultdict(list)
+    for batch in batches:
+        output = model(as_input(batch.crops.to(device)))
+        crop_xy = output.keypoints.double().cpu().numpy() * size  # (B, K, 2)
+        linear, offset = batch.matrix[:, :, :2].numpy(), batch.matrix[:, None, :, 2].numpy()
+        collected["keypoints_xy"].append((crop_xy - offset) @ np.linalg.inv(linear).transpose(0, 2, 1))
+        collected["scores"].append(output.scores.float().cpu().numpy())
+        collected["index"].append(batch.index.numpy())
+    return {name: np.concatenate(parts) for name, parts in collected.items()}
+
+
+def mean_keypoints(data: Dataset[Batch], count: int = 256) -> Tensor:
+    """Mean pose (K, 2) of the crops of a data set in fractions of the crop; 0.5 for points that are never labelled."""
+    items = [data[0, i] for i in np.linspace(0, len(data) - 1, min(count, len(data))).astype(int)]  # type: ignore[arg-type]
+    keypoints = torch.stack([item.keypoints for item in items])
+    inside = torch.stack([item.labelled for item in items])[..., None] & (keypoints > 0) & (keypoints < 1)
+    total, count_inside = (keypoints * inside).sum(0), inside.sum(0)
+    return torch.where(count_inside > 0, total / count_inside.clamp(min=1), torch.tensor(0.5)).clamp(0.02, 0.98)
+
+
+def as_input(crops: Tensor) -> Tensor:
+    """uint8 crops as the network takes them: float32, channels last in memory."""
+    return crops.float().contiguous(memory_format=torch.channels_last)
+
+
+def prepare_process(threads: int) -> None:
+    """Settings of a process that trains: threads for torch, none for OpenCV, memory kept.
+
+    Torch's threads wait actively: one more than there are free CPUs makes a step up to thirty times slower. A worker
+    that is forked while OpenCV's pool exists hangs. And glibc gives large tensors back to the system after every
+    step, then faults them in again, which costs up to two thirds of the speed on a CPU.
+    """
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(0)
+    if platform.libc_ver()[0] == "glibc":
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(-4, 0)  # M_MMAP_MAX: large tensors come from the heap
+        mallopt(-1, -1)  # M_TRIM_THRESHOLD: never trim

@@ -1,0 +1,138 @@
+"""OKS AP, PCK and PCKh of predicted key points, in numpy and pycocotools (imported when AP is asked for)."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import InputError
+from runtime.skeleton import limbs, sigmas
+from training.data.coco import Person, PersonSet
+
+Array = NDArray[np.float64]
+METRICS = {
+    "oks": "COCO's average precision by object key-point similarity",
+    "pck": "share of key points within t x torso (left shoulder to right hip)",
+    "pckh": "share of key points within t x head size",
+}
+
+
+def pck(
+    predicted_xy: Array, persons: Sequence[Person], names: Sequence[str], threshold: float, by_head: bool = False
+) -> dict[str, Any]:
+    """Percentage of labelled key points within `threshold` x torso, or x head size with `by_head`.
+
+    Args:
+        predicted_xy: (N, K, 2) px, in the order of `names`.
+        persons: N, the truth in the same order.
+        names: K key-point names.
+        threshold: fraction of the reference length.
+        by_head: PCKh; persons need a `head_size`.
+    Returns:
+        "value", "per_keypoint" (None where nothing is labelled), "persons" and "left_out" (no reference length).
+    Raises:
+        InputError: no person has a reference length.
+    """
+    lengths = np.array([_head(p) if by_head else _torso(p, names) for p in persons], dtype=np.float64)
+    usable = np.isfinite(lengths) & (lengths > 0)
+    if not usable.any():
+        missing = "head size" if by_head else "labelled left shoulder and right hip"
+        raise InputError(f"none of the {len(persons)} persons has a {missing}: the metric is not defined for this data")
+    truth = np.stack([p.keypoints_xy for p in persons])
+    labelled = np.stack([p.visible > 0 for p in persons]) & usable[:, None]
+    distance = np.linalg.norm(predicted_xy - truth, axis=-1)
+    right = (distance <= threshold * np.where(usable, lengths, 0.0)[:, None]) & labelled
+    return {
+        "value": 100.0 * right.sum() / max(1, labelled.sum()),
+        "per_keypoint": {
+            name: 100.0 * right[:, k].sum() / labelled[:, k].sum() if labelled[:, k].any() else None
+            for k, name in enumerate(names)
+        },
+        "persons": int(usable.sum()),
+        "left_out": int((~usable).sum()),
+    }
+
+
+def oks(predicted_xy: Array, persons: Sequence[Person], names: Sequence[str]) -> Array:
+    """Mean OKS (N,) of each person's labelled points, in [0, 1]; COCO's formula without the threshold."""
+    variance = (2 * np.array(sigmas(names))) ** 2
+    truth = np.stack([p.keypoints_xy for p in persons])
+    labelled = np.stack([p.visible > 0 for p in persons])
+    area = np.array([p.area for p in persons])[:, None]
+    squared = ((predicted_xy - truth) ** 2).sum(-1)
+    similarity = np.exp(-squared / (2 * (area + np.spacing(1)) * variance)) * labelled
+    return similarity.sum(1) / np.maximum(1, labelled.sum(1))  # type: ignore[no-any-return]
+
+
+def average_precision(results: list[dict[str, Any]], truth: PersonSet, names: Sequence[str]) -> dict[str, Any]:
+    """COCO's AP, AP50, AP75, APM, APL and AR in 0..100, by pycocotools.
+
+    Args:
+        results: COCO results {"image_id", "keypoints" (3 K, pixel indices), "score"} in the order of `names`.
+        truth: the data set, key points in the order of `names`.
+        names: the K names that model and data share.
+    """
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        ground = COCO()
+        ground.dataset = _as_coco(truth, names)
+        ground.createIndex()
+        found = ground.loadRes([{**r, "category_id": 1} for r in results]) if results else COCO()
+        evaluation = COCOeval(ground, found, "keypoints")
+        evaluation.params.kpt_oks_sigmas = np.array(sigmas(names))
+        evaluation.params.imgIds = truth.image_ids
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    keys = {"value": 0, "ap50": 1, "ap75": 2, "apm": 3, "apl": 4, "ar": 5}
+    return {key: 100.0 * float(evaluation.stats[i]) if evaluation.stats[i] >= 0 else None for key, i in keys.items()}
+
+
+def coco_result(person: Person, keypoints_xy: Array, scores: Array, score: float) -> dict[str, Any]:
+    """One line of a COCO results file; `keypoints_xy` (K, 2) px continuous becomes pixel indices."""
+    rows = np.column_stack([keypoints_xy - 0.5, scores])
+    return {
+        "image_id": person.image_id,
+        "annotation_id": person.annotation_id,
+        "category_id": 1,
+        "keypoints": [round(float(v), 4) for v in rows.ravel()],
+        "score": float(score),
+    }
+
+
+def _torso(person: Person, names: Sequence[str]) -> float:
+    try:
+        left, right = list(names).index("left_shoulder"), list(names).index("right_hip")
+    except ValueError:
+        return float("nan")
+    if person.visible[left] == 0 or person.visible[right] == 0:
+        return float("nan")
+    return float(np.linalg.norm(person.keypoints_xy[left] - person.keypoints_xy[right]))
+
+
+def _head(person: Person) -> float:
+    return float("nan") if person.head_size is None else person.head_size
+
+
+def _as_coco(truth: PersonSet, names: Sequence[str]) -> dict[str, Any]:
+    annotations = []
+    for identity, person in enumerate(truth.persons, start=1):
+        rows = np.column_stack([np.where(person.visible[:, None] > 0, person.keypoints_xy - 0.5, 0), person.visible])
+        x1, y1, x2, y2 = person.box_xyxy
+        annotations.append(
+            {"id": identity, "image_id": person.image_id, "category_id": 1, "iscrowd": int(person.crowd),
+             "keypoints": rows.ravel().tolist(), "num_keypoints": int((person.visible > 0).sum()),
+             "bbox": [x1, y1, x2 - x1, y2 - y1], "area": person.area}
+        )  # fmt: skip
+    return {
+        "images": [{"id": identity} for identity in truth.image_ids],
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "person", "keypoints": list(names), "skeleton": limbs(names)}],
+    }
