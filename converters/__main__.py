@@ -1,0 +1,157 @@
+"""Turn a checkpoint into artifacts that other engines run: `python -m converters --help`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+
+from converters.conversion import Converted, Options, Progress, convert_checkpoint
+from converters.formats import FORMATS
+from converters.rewrites import REWRITES
+from runtime.errors import PoseError
+from tfpose_edge.attention import SAMPLERS
+
+DESCRIPTION = """\
+Turn a TFPose checkpoint into artifacts for other engines, each with a sidecar (<artifact>.json) that
+says what is inside. Every artifact is run on 64 crops and its key points are compared with the
+checkpoint's; if they differ by more than 0.05 px, nothing is written.
+
+  python -m converters runs/tiny/best.safetensors --to onnx openvino coreml executorch
+  python -m converters best.safetensors --to onnx --calibration person_keypoints.json:images:1-64
+  python -m converters best.safetensors --to onnx --batch 4 --output deploy
+
+Then: python -m runtime.webcam --model deploy/pose.onnx
+"""
+EPILOG = """\
+exit codes: 0 done, 2 usage, 3 conversion or parity failed, 4 calibration data unreadable, 5 a format's
+packages are missing, 130 interrupted. After a failure the output folder is as it was.
+"""
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.precision != "fp32":
+        parser.error(f"--precision {args.precision}: this version writes fp32 only")
+    options = Options(
+        args.precision, args.sampler, args.rewrites, args.batch, args.calibration, args.accept, args.debug
+    )
+    output = args.output or args.checkpoint.parent
+    try:
+        converted = convert_checkpoint(args.checkpoint, unique(args.to), output, options, stopwatch())
+        if args.json:
+            args.json.write_text(json.dumps([as_json(one) for one in converted], indent=1) + "\n", encoding="utf-8")
+    except KeyboardInterrupt:
+        return fail("interrupted", 130, args.debug)
+    except PoseError as error:
+        return fail(str(error), error.exit_code, args.debug)
+    except OSError as error:
+        return fail(f"cannot write: {error}", 3, args.debug)
+    print(table(converted))
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m converters",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a .safetensors file of training")
+    parser.add_argument("--to", nargs="+", required=True, choices=FORMATS, metavar="FORMAT", help=", ".join(FORMATS))
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="fp32 is what this version writes")
+    parser.add_argument(
+        "--calibration", metavar="DATA", help="ANN.json:IMAGES[:FIRST-LAST] to compare on (default: rendered people)"
+    )
+    parser.add_argument(
+        "--sampler", choices=("auto", *SAMPLERS), default="auto",
+        help="implementation of deformable sampling (default auto: the one measured as fastest in each format)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--rewrites", type=rewrite_names, default=tuple(REWRITES), metavar="all|none|NAME,...",
+        help=f"exact rewrites of the graph (default all: {', '.join(REWRITES)}); none: the model as it was trained",
+    )  # fmt: skip
+    parser.add_argument("--batch", type=batch_size, default=1, metavar="N", help="crops per inference (default 1)")
+    parser.add_argument(
+        "--accept", action="store_true", help="write artifacts that are over the limit; sidecars say so"
+    )
+    parser.add_argument("--output", type=Path, metavar="DIR", help="folder (default: the checkpoint's)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table as JSON too")
+    parser.add_argument("--debug", action="store_true", help="the exporters' own messages, and tracebacks")
+    return parser
+
+
+def rewrite_names(text: str) -> tuple[str, ...]:
+    """The rewrites that `all`, `none` or a comma-separated list means, in the table's order."""
+    if text in ("all", "none"):
+        return tuple(REWRITES) if text == "all" else ()
+    names = text.split(",")
+    unknown = [name for name in names if name not in REWRITES]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"unknown {', '.join(unknown)!r}; legal are all, none, {', '.join(REWRITES)}")
+    return tuple(name for name in REWRITES if name in names)
+
+
+def batch_size(text: str) -> int:
+    """An integer in 1..1024."""
+    if not text.isdecimal() or not 1 <= int(text) <= 1024:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer in 1..1024")
+    return int(text)
+
+
+def unique(names: list[str]) -> list[str]:
+    """Each name once, in order."""
+    return list(dict.fromkeys(names))
+
+
+def stopwatch() -> Progress:
+    """A printer of lines with the seconds since now in front, to stderr."""
+    started, stream = time.perf_counter(), sys.stderr
+
+    def say(line: str) -> None:
+        print(f"{time.perf_counter() - started:7.1f} s  {line}", file=stream, flush=True)
+
+    return say
+
+
+def fail(message: str, exit_code: int, debug: bool) -> int:
+    """One line on stderr, or the traceback; inside an except block."""
+    if debug:
+        raise
+    print(f"error: {message}", file=sys.stderr)
+    return exit_code
+
+
+def as_json(one: Converted) -> dict[str, object]:
+    """A row of the table as JSON."""
+    return {**dataclasses.asdict(one), "file": str(one.file)}
+
+
+def table(converted: list[Converted]) -> str:
+    """Format, file, size, parity: one line each."""
+    rows = [("format", "file", "MB", "seconds", "max px", "p99 px", "checked in")]
+    for one in converted:
+        parity = one.parity
+        note = (
+            parity.engine
+            + ("" if parity.meaningful else ", not meaningful")
+            + (", over the limit" if parity.accepted else "")
+        )
+        size, seconds = f"{one.bytes / 1e6:.1f}", f"{one.seconds:.1f}"
+        rows.append((one.format, str(one.file), size, seconds, f"{parity.max_px:.5f}", f"{parity.p99_px:.5f}", note))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""From one checkpoint to its artifacts: trace, write, run, compare, and only then show."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.errors import ConversionError
+from converters.formats import FORMATS, NAIVE_SAMPLER, check_installed, write_artifact
+from converters.graph import ExportGraph
+from converters.parity import Outputs, Parity, artifact_outputs, compare, reference_outputs, runners
+from converters.rewrites import REWRITES
+from converters.sidecar import provenance, write_sidecar
+from converters.staging import staging
+from runtime.errors import PoseError
+from runtime.sidecar import artifact_files
+from tfpose_edge import TFPose, load_checkpoint, read_provenance
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a caller may choose."""
+
+    precision: str = "fp32"
+    sampler: str = "auto"
+    """A name, or "auto": the format's own, `grid_sample` without rewrites."""
+    rewrites: tuple[str, ...] = tuple(REWRITES)
+    batch: int = 1
+    calibration: str | None = None
+    """ANN.json:IMAGES[:FIRST-LAST] to compare on; None: rendered people."""
+    accept: bool = False
+    """Write artifacts that are over the limit, and say so in the sidecar."""
+    debug: bool = False
+    """Let the exporters talk."""
+
+    def sampler_for(self, name: str) -> str:
+        """The sampler of that format's graph."""
+        if self.sampler != "auto":
+            return self.sampler
+        return FORMATS[name].sampler if self.rewrites else NAIVE_SAMPLER
+
+
+@dataclass(frozen=True)
+class Converted:
+    """One finished artifact."""
+
+    format: str
+    file: Path
+    bytes: int  # of all its files
+    seconds: float  # that the conversion took
+    sampler: str
+    rewrites: tuple[str, ...]
+    parity: Parity
+
+
+@dataclass(frozen=True)
+class Source:
+    """A loaded checkpoint with what it says about the crops to compare on."""
+
+    checkpoint: Path
+    model: TFPose
+    crops: NDArray[np.uint8]  # (N, 3, H, W)
+    expected: Outputs
+
+
+def convert_checkpoint(
+    checkpoint: Path, formats: Sequence[str], output: Path, options: Options, progress: Progress = lambda line: None
+) -> list[Converted]:
+    """Write artifact and sidecar of each format into `output`: all of them, or none and an error.
+
+    Raises:
+        ConversionError: not a checkpoint, an exporter failed, or the key points are not the checkpoint's.
+        BackendUnavailable: a format's packages are not installed.
+        InputError: the calibration data cannot be read.
+    """
+    for name in formats:
+        check_installed(name)
+    source = load_source(checkpoint, options, progress)
+    with staging(output) as folder:
+        converted = [convert_one(source, name, folder, options, progress) for name in formats]
+    return [replace(one, file=output / one.file.name) for one in converted]
+
+
+def load_source(checkpoint: Path, options: Options, progress: Progress) -> Source:
+    """Load the checkpoint and run it on the crops."""
+    from training.data.calibration import calibration_crops
+
+    try:
+        model = load_checkpoint(checkpoint, sampler=NAIVE_SAMPLER)
+    except ValueError as error:
+        raise ConversionError(str(error)) from error
+    progress(f"crops of {options.calibration or 'rendered people'}, through the checkpoint")
+    crops = calibration_crops(model.config.input_size_wh, model.config.padding, options.calibration)
+    return Source(checkpoint, model, crops, reference_outputs(model, crops))
+
+
+def convert_one(source: Source, name: str, folder: Path, options: Options, progress: Progress) -> Converted:
+    """One format into `folder`: artifact, comparison, sidecar."""
+    started = time.perf_counter()
+    sampler, config = options.sampler_for(name), source.model.config
+    path = folder / FORMATS[name].file_name(options.precision)
+    progress(f"{name}: exporting ({sampler}, {len(options.rewrites)} rewrites)")
+    with explained(f"{name}: the export failed"), quiet(options.debug):
+        graph = ExportGraph(source.model, sampler, options.rewrites)
+        write_artifact(name, graph, graph.example(options.batch, FORMATS[name].input_dtype), path)
+    seconds = time.perf_counter() - started
+    progress(f"{name}: comparing {len(source.crops)} crops")
+    with explained(f"{name}: the artifact does not run"), quiet(options.debug):
+        measured = measure(source, name, path, options.batch)
+    parity = gate(name, max(measured, key=lambda one: (np.isnan(one.max_px), one.max_px)), options)
+    if not parity.meaningful:
+        progress(f"{name}: parity is not meaningful: the checkpoint moves its key points by {parity.motion_px:.2g} px")
+    facts = {
+        "input_dtype": FORMATS[name].input_dtype,
+        "batch": options.batch,
+        "precision": options.precision,
+        "sampler": sampler,
+        "rewrites": options.rewrites,
+        "provenance": account(source, name, options),
+    }
+    engine = FORMATS[name].engine
+    write_sidecar(path, config, facts, parity, {engine: any(one.engine == engine for one in measured)})
+    size = sum((folder / file).stat().st_size for file in artifact_files(path))
+    return Converted(name, path, size, seconds, sampler, options.rewrites, parity)
+
+
+def measure(source: Source, name: str, path: Path, batch: int) -> list[Parity]:
+    """Compare an artifact with its checkpoint in every engine of this machine that runs it."""
+    found = []
+    for engine, backend in runners(path, FORMATS[name].engine).items():
+        actual = artifact_outputs(backend, source.crops, batch, FORMATS[name].input_dtype, source.expected)
+        found.append(compare(source.expected, actual, source.model.config.input_size_wh, engine))
+        backend.close()
+    return found
+
+
+def gate(name: str, parity: Parity, options: Options) -> Parity:
+    """The same parity, marked if it passes only because the caller accepts it; ConversionError if it does not pass."""
+    violations = parity.violations(options.precision)
+    if violations and not options.accept:
+        raise ConversionError(f"{name}: {'; '.join(violations)}; nothing written (--accept writes it all the same)")
+    return replace(parity, accepted=bool(violations))
+
+
+def account(source: Source, name: str, options: Options) -> dict[str, object]:
+    """The sidecar's provenance, without paths of this machine."""
+    data = options.calibration.split(":")[0] if options.calibration else None
+    crops = f"persons of {Path(data).name}" if data else "rendered people"
+    return provenance(source.checkpoint, read_provenance(source.checkpoint), crops, FORMATS[name].packages)
+
+
+@contextlib.contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Turn an engine's own exception into a ConversionError of one line; errors of this project pass."""
+    try:
+        yield
+    except PoseError:
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ConversionError(f"{what}: {lines[0]} (--debug shows all)") from error
+
+
+@contextlib.contextmanager
+def quiet(debug: bool = False) -> Iterator[None]:
+    """Without the exporters' progress bars, warnings and log lines."""
+    if debug:
+        yield
+        return
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

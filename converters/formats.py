@@ -1,0 +1,54 @@
+"""The formats: one table that feeds code, errors and help. Listing it imports nothing."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from runtime.errors import BackendUnavailable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from converters.graph import ExportGraph
+
+INSTALL = "pip install tfpose-edge[convert]"
+
+
+class Format(NamedTuple):
+    """One row: what `converters.<name>` writes."""
+
+    extension: str  # of the artifact
+    input_dtype: str  # of the crops
+    sampler: str  # fastest one measured, for rewritten graphs
+    packages: tuple[str, ...]  # Python packages that conversion and parity need
+    engine: str  # that runs it, as the sidecar calls it
+
+    def file_name(self, precision: str) -> str:
+        """`pose.onnx`, `pose-int8.xml`, ..."""
+        return f"pose{'' if precision == 'fp32' else '-' + precision}{self.extension}"
+
+
+FORMATS: dict[str, Format] = {
+    "onnx": Format(".onnx", "uint8", "gather", ("onnx", "onnxscript", "onnxruntime"), "onnxruntime"),
+    "openvino": Format(".xml", "uint8", "gather", ("openvino",), "openvino"),
+    "coreml": Format(".mlpackage", "float32", "grid_sample", ("coremltools",), "coreml"),
+    "executorch": Format(".pte", "float32", "grid_sample", ("executorch",), "executorch"),
+}
+"""Name -> row; `converters/<name>.py` has the function `convert(graph, example, path)`."""
+
+NAIVE_SAMPLER = "grid_sample"  # of a model exported as it was trained
+
+
+def check_installed(name: str) -> None:
+    """BackendUnavailable with the install line unless all packages of a format can be found."""
+    missing = [package for package in FORMATS[name].packages if importlib.util.find_spec(package) is None]
+    if missing:
+        raise BackendUnavailable(f"{name} needs {', '.join(missing)}, not installed here: {INSTALL}")
+
+
+def write_artifact(name: str, graph: ExportGraph, example: Tensor, path: Path) -> None:
+    """Let `converters.<name>` write the graph, traced with `example`, as `path`."""
+    importlib.import_module(f"converters.{name}").convert(graph, example, path)

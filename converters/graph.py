@@ -1,0 +1,67 @@
+"""The network as it is exported: a rewritten copy behind one input and two outputs, never a mode of the model."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from converters.rewrites import REWRITES
+from tfpose_edge import TFPose
+from tfpose_edge.attention import DeformableAttention, get_sampler
+
+INPUT_NAME = "crops"
+OUTPUT_NAMES = ("keypoints", "scores")  # in this order, in every format
+
+
+class Normalise(nn.Module):
+    """Crops 0..255 to the numbers that the backbone was trained on."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean.clone())
+        self.register_buffer("std", std.clone())
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """crops (B, 3, H, W) float32, 0..255 -> the same shape, about -2..2.7."""
+        return (crops - self.mean) / self.std
+
+
+class ExportGraph(nn.Module):
+    """What every format holds: crops in, key points and scores out. The model that it is made of stays as it was.
+
+    Args:
+        model: the network to copy; the copy is in eval mode and has no auxiliary head.
+        sampler: name of the sampler of all its deformable attention.
+        rewrites: names from `REWRITES`, applied in the table's order.
+    """
+
+    def __init__(self, model: TFPose, sampler: str, rewrites: Sequence[str] = ()) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(model).eval().requires_grad_(False)
+        self.network.heatmap_head = None
+        self.normalise: nn.Module = Normalise(model.mean, model.std)
+        for module in self.network.modules():
+            if isinstance(module, DeformableAttention):
+                module.sampler = get_sampler(sampler)
+        for name, rewrite in REWRITES.items():
+            if name in rewrites:
+                rewrite(self)
+        self.eval()
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+        """crops (B, 3, H, W) RGB 0..255, uint8 or float32 -> keypoints (B, K, 2) in fractions, scores (B, K)."""
+        features = self.network.backbone(self.normalise(crops.float()))
+        memory = self.network.encode(self.network.project(features))
+        per_layer, query = self.network.decode(memory)
+        return per_layer[-1], self.network.score_head(query)
+
+    def example(self, batch: int, input_dtype: str) -> Tensor:
+        """Gray crops (batch, 3, H, W) of that type, for tracing."""
+        width, height = self.network.config.input_size_wh
+        return torch.full((batch, 3, height, width), 128, dtype=getattr(torch, input_dtype))

@@ -1,0 +1,99 @@
+"""A reference evaluator of saved Core ML packages, for machines without Core ML.
+
+It reads program and weights back from disk and runs them operation by operation in torch, in the precision that the
+program states for each result. So it checks the file, not the conversion's intentions.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from converters.errors import ConversionError
+from converters.graph import INPUT_NAME, OUTPUT_NAMES
+from converters.mil_operations import DTYPES, OPERATIONS, Unsupported
+
+
+class MilReference:
+    """A back end in the runtime's sense, for .mlpackage files anywhere."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.function = load_program(path).functions["main"]
+        unknown = sorted({op.op_type for op in self.function.operations} - OPERATIONS.keys() - {"const"})
+        if unknown:
+            raise ConversionError(f"{path}: the reference evaluator does not know the operation {', '.join(unknown)}")
+        self.constants = {
+            op.outputs[0]: _constant(op.outputs[0]) for op in self.function.operations if op.op_type == "const"
+        }
+
+    def infer(self, crops: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Crops (N, 3, H, W) float32 -> key points (N, K, 2), fractions of the crop; scores (N, K)."""
+        outputs = self.run({INPUT_NAME: torch.from_numpy(crops)})
+        missing = [name for name in OUTPUT_NAMES if name not in outputs]
+        if missing:
+            raise ConversionError(f"{self.path}: has no output {', '.join(missing)}, only {', '.join(outputs)}")
+        keypoints, scores = (outputs[name].float().numpy() for name in OUTPUT_NAMES)
+        return keypoints, scores
+
+    @torch.no_grad()
+    def run(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """All outputs of the program, by name, for its inputs by name."""
+        values: dict[Any, Any] = dict(self.constants)
+        for name, variable in self.function.inputs.items():
+            values[variable] = inputs[name].to(_dtype(variable))
+        for operation in self.function.operations:
+            if operation.op_type != "const":
+                values[operation.outputs[0]] = self._evaluate(operation, values)
+        return {variable.name: values[variable] for variable in self.function.outputs}
+
+    def close(self) -> None:
+        """Drop the program."""
+        del self.function, self.constants
+
+    def _evaluate(self, operation: Any, values: dict[Any, Any]) -> Tensor:
+        arguments = {
+            name: [values[v] for v in variable] if isinstance(variable, (list, tuple)) else values[variable]
+            for name, variable in operation.inputs.items()
+            if variable is not None
+        }
+        try:
+            result = OPERATIONS[operation.op_type](**arguments)
+        except (Unsupported, TypeError, RuntimeError) as error:
+            place = f"operation {operation.op_type} ({operation.name})"
+            raise ConversionError(f"{self.path}: {place}: the reference evaluator cannot run it: {error}") from error
+        stated = operation.outputs[0]
+        if tuple(result.shape) != tuple(stated.shape):
+            raise ConversionError(f"{self.path}: {operation.name} is {tuple(result.shape)}, not {tuple(stated.shape)}")
+        return result.to(_dtype(stated))
+
+
+def load_program(path: Path) -> Any:
+    """The MIL program of a saved package, its weights read from the package's own files."""
+    from coremltools.converters.mil.frontend.milproto.load import load
+    from coremltools.models import MLModel
+
+    try:
+        model = MLModel(str(path), skip_model_load=True)
+        spec = model.get_spec()
+        return load(spec, specification_version=spec.specificationVersion, file_weights_dir=model.weights_dir)
+    except Exception as error:
+        raise ConversionError(f"{path}: not readable as a Core ML package: {error}") from error
+
+
+def _constant(variable: Any) -> Any:
+    """Numbers as tensors of the stated type, texts as they are."""
+    if isinstance(variable.val, str):
+        return variable.val
+    return torch.from_numpy(np.array(variable.val)).to(_dtype(variable))  # a copy: the weights file is read-only
+
+
+def _dtype(variable: Any) -> torch.dtype:
+    from coremltools.converters.mil.mil import types
+
+    return DTYPES[types.builtin_to_string(variable.dtype)]

@@ -1,0 +1,21 @@
+"""OpenVINO IR: `pose.xml`, the graph, and `pose.bin`, its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from converters.graph import INPUT_NAME, OUTPUT_NAMES, ExportGraph
+
+
+def convert(graph: ExportGraph, example: Tensor, path: Path) -> None:
+    """Write the graph as `path` (.xml) and a .bin beside it, in fp32 and with static shapes."""
+    import openvino
+
+    model = openvino.convert_model(torch.export.export(graph, (example,)), input=[tuple(example.shape)])
+    model.inputs[0].get_tensor().set_names({INPUT_NAME})
+    for output, name in zip(model.outputs, OUTPUT_NAMES, strict=True):
+        output.get_tensor().set_names({name})
+    openvino.save_model(model, path, compress_to_fp16=False)
