@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import platform
+import signal
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 
@@ -31,7 +32,7 @@ class NonFiniteLoss(PoseError):
 
 def loader(data: Dataset[Batch], sampler: EpochSampler, workers: int) -> DataLoader[Batch]:
     """Batches of `data` in the order of `sampler`."""
-    return DataLoader(data, batch_sampler=sampler, num_workers=workers, persistent_workers=workers > 0)
+    return DataLoader(data, batch_sampler=sampler, num_workers=workers, worker_init_fn=_leave_interrupts)
 
 
 def train_epoch(
@@ -81,7 +82,7 @@ def predict(model: TFPose, batches: Iterable[Batch], device: torch.device) -> di
     """Key points of every item, in eval mode.
 
     Returns:
-        "keypoints_xy" (N, K, 2) in px of the item's image, "scores" (N, K) and "index" (N,), the items' places.
+        "keypoints_xy" (N, K, 2) in px of the item's image, "scores" (N, K) and "place" (N,), the items' places.
     """
     model.eval()
     size = np.asarray(model.config.input_size_wh)
@@ -92,7 +93,7 @@ def predict(model: TFPose, batches: Iterable[Batch], device: torch.device) -> di
         linear, offset = batch.matrix[:, :, :2].numpy(), batch.matrix[:, None, :, 2].numpy()
         collected["keypoints_xy"].append((crop_xy - offset) @ np.linalg.inv(linear).transpose(0, 2, 1))
         collected["scores"].append(output.scores.float().cpu().numpy())
-        collected["index"].append(batch.index.numpy())
+        collected["place"].append(batch.place.numpy())
     return {name: np.concatenate(parts) for name, parts in collected.items()}
 
 
@@ -123,3 +124,7 @@ def prepare_process(threads: int) -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(-4, 0)  # M_MMAP_MAX: large tensors come from the heap
         mallopt(-1, -1)  # M_TRIM_THRESHOLD: never trim
+
+
+def _leave_interrupts(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's business

@@ -95,18 +95,6 @@ def average_precision(results: list[dict[str, Any]], truth: PersonSet, names: Se
     return {key: 100.0 * float(evaluation.stats[i]) if evaluation.stats[i] >= 0 else None for key, i in keys.items()}
 
 
-def coco_result(person: Person, keypoints_xy: Array, scores: Array, score: float) -> dict[str, Any]:
-    """One line of a COCO results file; `keypoints_xy` (K, 2) px continuous becomes pixel indices."""
-    rows = np.column_stack([keypoints_xy - 0.5, scores])
-    return {
-        "image_id": person.image_id,
-        "annotation_id": person.annotation_id,
-        "category_id": 1,
-        "keypoints": [round(float(v), 4) for v in rows.ravel()],
-        "score": float(score),
-    }
-
-
 def _torso(person: Person, names: Sequence[str]) -> float:
     try:
         left, right = list(names).index("left_shoulder"), list(names).index("right_hip")

@@ -25,6 +25,8 @@ class Progress:
     """Whole epochs done."""
     batch: int = 0
     """Batches done in the epoch under way."""
+    loss_sum: float = 0.0
+    """Over those batches."""
     step: int = 0
     """Optimiser steps done."""
     best: float = -1.0
@@ -38,7 +40,6 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        (path / "state").mkdir(parents=True, exist_ok=True)
 
     @property
     def has_state(self) -> bool:
@@ -46,7 +47,8 @@ class RunFolder:
         return self._state.is_file()
 
     def write_config(self, config: dict[str, Any]) -> None:
-        """Write config.json: the network's configuration and the run's options."""
+        """Make the folder and write config.json: the network's configuration and the run's options."""
+        self._state.parent.mkdir(parents=True, exist_ok=True)
         _replace(self.path / "config.json", lambda path: path.write_text(json.dumps(config, indent=2) + "\n"))
 
     def read_config(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime import geometry
 from training.data import crops
 from training.data.coco import DataSpec, load_persons, read_image
 from training.data.rendered import render_person
@@ -31,7 +32,7 @@ def calibration_crops(
     """
     pairs = _photographs(data, count) if data else _rendered(count, seed)
     cut = [
-        crops.geometry.warp_image(image, crops.person_matrix(box, input_size_wh, padding), input_size_wh)
+        geometry.warp_image(image, crops.person_matrix(box, input_size_wh, padding), input_size_wh)
         for image, box in pairs
     ]
     return np.ascontiguousarray(np.stack(cut)[..., ::-1].transpose(0, 3, 1, 2))

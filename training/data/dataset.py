@@ -41,8 +41,8 @@ class Batch(NamedTuple):
     """(B,) float32, square crop px."""
     matrix: Tensor
     """(B, 2, 3) float64, image px to crop px."""
-    index: Tensor
-    """(B,) int64, place in the data set."""
+    place: Tensor
+    """(B,) int64, index in the data set."""
 
 
 class PhotographedPeople(Dataset[Batch]):
@@ -135,7 +135,7 @@ class JoinedPeople(Dataset[Batch]):
         epoch, index = key
         part = int(np.searchsorted(self._ends, index, side="right"))
         first = int(self._ends[part]) - len(self.parts[part])
-        return self.parts[part][epoch, index - first]._replace(index=torch.tensor(index))
+        return self.parts[part][epoch, index - first]._replace(place=torch.tensor(index))
 
 
 class EpochSampler(Sampler[list[Key]]):
@@ -147,14 +147,15 @@ class EpochSampler(Sampler[list[Key]]):
     def __init__(self, length: int, batch_size: int, seed: int, process_index: int = 0, num_processes: int = 1) -> None:
         self.length, self.batch_size, self.seed = length, batch_size, seed
         self.process_index, self.num_processes = process_index, num_processes
+        self.batches = -(-length // batch_size)
         self.epoch, self.start = 0, 0
 
     def __len__(self) -> int:
-        return -(-self.length // self.batch_size) - self.start
+        return self.batches - self.start
 
     def __iter__(self) -> Iterator[list[Key]]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
-        order = np.resize(order, -(-self.length // self.batch_size) * self.batch_size)
+        order = np.resize(order, self.batches * self.batch_size)
         share = slice(self.process_index, None, self.num_processes)
         for batch in order.reshape(-1, self.batch_size)[self.start :]:
             yield [(self.epoch, int(index)) for index in batch[share]]
@@ -168,5 +169,5 @@ def _item(crop: Crop, index: int) -> Batch:
         named=torch.from_numpy(crop.named.copy()),
         area_px=torch.tensor(crop.area_px, dtype=torch.float32),
         matrix=torch.from_numpy(crop.matrix),
-        index=torch.tensor(index),
+        place=torch.tensor(index),
     )

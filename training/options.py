@@ -1,0 +1,121 @@
+"""What a training run is told: the command line's options, and the defaults that belong to a preset."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from tfpose_edge import PRESETS
+from training.optimizer import scaled_lr
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Defaults that belong to a preset."""
+
+    epochs: int = 325
+    batch_size: int = 256
+    lr: float | None = None
+    """None scales the paper's 4e-3 from batch 1024."""
+    transformer_lr_factor: float = 0.1
+    warmup_steps: int = 500
+    clip_grad: float | None = None
+
+
+RECIPES = {"tiny": Recipe(epochs=12, batch_size=32, lr=2e-3, transformer_lr_factor=1.0, warmup_steps=50, clip_grad=0.5)}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line; see the module's text for examples."""
+
+    preset: str = "tiny"
+    """Network, one of tfpose_edge.PRESETS."""
+    train: tuple[str, ...] = ()
+    """Annotated photographs, DATA ...; without any, rendered people."""
+    val: str | None = None
+    """DATA to measure on after every epoch; decides which epoch is best."""
+    rendered: int | None = None
+    """Rendered people per epoch; 4096 without --train, none with it unless asked for."""
+    output: Path = Path("runs/tfpose")
+    """Run folder."""
+    epochs: int | None = None
+    """Passes over the data; the preset's recipe says otherwise how many."""
+    batch_size: int | None = None
+    """Persons per step, over all processes."""
+    lr: float | None = None
+    """Base learning rate of this batch size; default: the paper's 4e-3, linearly from batch 1024."""
+    transformer_lr_factor: float | None = None
+    """Factor for encoder, decoder and key-point heads; the paper's is 0.1."""
+    weight_decay: float = 1e-4
+    warmup_steps: int | None = None
+    """Steps of linear warm-up before the cosine."""
+    clip_grad: float | None = None
+    """Largest gradient norm; the paper's recipe has none."""
+    backbone_weights: Path | None = None
+    """torchvision's ImageNet weights of the preset's ResNet, a .pth or .safetensors file."""
+    sampler: str = "auto"
+    """Deformable sampler: auto, grid_sample, gather, tent."""
+    precision: Literal["bf16", "fp32"] | None = None
+    """Default: bf16 on a GPU, fp32 on a CPU."""
+    ema: bool = False
+    """Keep an exponential average of the weights; best and last hold the average."""
+    max_minutes: float | None = None
+    """Stop after this time, in the middle of an epoch if need be; --resume goes on."""
+    resume: bool = False
+    """Go on from the output folder's state."""
+    workers: int | None = None
+    """Processes that cut or render crops; default: half the CPUs, 8 at most."""
+    threads: int | None = None
+    """Threads that compute; default: the CPUs that the workers leave."""
+    seed: int = 0
+    debug: bool = False
+    """Show tracebacks."""
+
+
+@dataclass(frozen=True)
+class Plan(Options):
+    """Options with nothing left open."""
+
+    rendered: int = 0
+    epochs: int = 0
+    batch_size: int = 0
+    lr: float = 0.0
+    transformer_lr_factor: float = 0.0
+    warmup_steps: int = 0
+    precision: Literal["bf16", "fp32"] = "fp32"
+    workers: int = 0
+    threads: int = 1
+
+
+def with_defaults(options: Options) -> Plan:
+    """Fill in what the command line left open; ValueError for an unknown preset or sizes that are not positive."""
+    if options.preset not in PRESETS:
+        raise ValueError(f"unknown preset {options.preset!r}; legal are {', '.join(PRESETS)}")
+    for name in ("epochs", "batch_size", "lr", "threads", "max_minutes"):
+        value = getattr(options, name)
+        if value is not None and not value > 0:
+            raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be above 0")
+    recipe = RECIPES.get(options.preset, Recipe())
+    batch_size = options.batch_size or recipe.batch_size
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = min(8, max(1, cpus // 2)) if options.workers is None else options.workers
+    defaults = {
+        "epochs": recipe.epochs, "batch_size": batch_size, "lr": recipe.lr or scaled_lr(batch_size),
+        "transformer_lr_factor": recipe.transformer_lr_factor, "warmup_steps": recipe.warmup_steps, "clip_grad": recipe.clip_grad,
+        "rendered": 0 if options.train else 4096, "precision": "bf16" if torch.cuda.is_available() else "fp32",
+        "workers": workers, "threads": max(1, cpus - workers),
+    }  # fmt: skip
+    given = {name: value for name, value in vars(options).items() if value is not None}
+    return Plan(**{**defaults, **given})
+
+
+def as_json(options: Options) -> dict[str, Any]:
+    """The options as JSON can hold them."""
+    values = dataclasses.asdict(options).items()
+    return {k: str(v) if isinstance(v, Path) else list(v) if isinstance(v, tuple) else v for k, v in values}

@@ -1,0 +1,256 @@
+"""One training run from start to end: network, data, optimiser, validation and what is written."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from runtime.errors import InputError
+from tfpose_edge import PRESETS, PoseConfig, TFPose, count_parameters, save_checkpoint
+from training import engine, figures, metrics
+from training.data.coco import DataSpec, load_persons
+from training.data.crops import Augmentation
+from training.data.dataset import EpochSampler, JoinedPeople, PhotographedPeople, RenderedPeople
+from training.optimizer import build_optimizer, schedule
+from training.options import Plan
+from training.run import Progress, RunFolder
+
+LOG_EVERY = 10  # steps
+EMA_DECAY = 0.999
+
+
+class Session:
+    """One run between start and end: network, data, optimiser and progress."""
+
+    def __init__(self, options: Plan, run: RunFolder, accelerator: Accelerator) -> None:
+        self.options, self.run, self.accelerator = options, run, accelerator
+        config = PRESETS[options.preset]
+        self.data = _training_data(options, config)
+        self.val = _validation_data(options, config)
+        self.model = TFPose(config, options.sampler)
+        if not options.resume:
+            self.model.reference_logits.data.copy_(torch.logit(engine.mean_keypoints(self.data)))
+            if options.backbone_weights:
+                load_backbone(self.model, options.backbone_weights)
+        self.model = self.model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY), use_buffers=True)
+        self.optimizer = build_optimizer(
+            self.model,
+            options.lr,
+            options.weight_decay,
+            options.transformer_lr_factor,
+        )
+        self.wrapped, self.optimizer = accelerator.prepare(self.model, self.optimizer)
+        self.sampler = EpochSampler(
+            len(self.data),
+            options.batch_size,
+            options.seed,
+            accelerator.process_index,
+            accelerator.num_processes,
+        )
+        self.progress = Progress()
+        self.steps = options.epochs * self.sampler.batches
+        self.started = time.monotonic()
+        self.interrupted = False
+
+    def resume(self) -> None:
+        """Take up the state of the run folder: weights, optimiser, random numbers and place in the data."""
+        self.progress, state = self.run.load_state()
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"])
+        self.run.cut_log(self.progress.step)
+
+    def run_epochs(self) -> None:
+        """Train until all epochs are done, time is up or Ctrl-C: those two keep the state for --resume.
+
+        Raises:
+            KeyboardInterrupt: after Ctrl-C, with everything saved.
+        """
+        self._say(
+            f"{self.options.preset}: {count_parameters(self.model) / 1e6:.2f} M parameters, {len(self.data)} persons, "
+            f"{self.steps} steps, sampler {self.model.sampler_name}, {self.accelerator.device} {self.options.precision}"
+        )
+        before = self.progress.seconds
+        with self._catching_interrupts():
+            while self.progress.epoch < self.options.epochs:
+                whole = self._train_epoch()
+                self.progress.seconds = before + time.monotonic() - self.started
+                if whole:
+                    self._finish_epoch()
+                if self._must_stop():
+                    break
+        if self.progress.epoch < self.options.epochs:
+            self._save_state()
+            self._save_checkpoints(is_best=False)
+            self._say(f"stopped after {self.progress.step} of {self.steps} steps; --resume goes on")
+        self._draw_curves()
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def _catching_interrupts(self) -> Iterator[None]:
+        """The first Ctrl-C ends training after the step under way; a second one ends it at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(signum: int, frame: object) -> None:
+            self.interrupted = True
+            signal.signal(signal.SIGINT, former)
+
+        former = signal.signal(signal.SIGINT, stop)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, former)
+
+    def _train_epoch(self) -> bool:
+        """The rest of the epoch under way; False when time ran out before its end."""
+        self.model.train()
+        p = self.progress
+        self.sampler.epoch, self.sampler.start = p.epoch, p.batch
+        batches = engine.loader(self.data, self.sampler, self.options.workers)
+        steps = engine.train_epoch(
+            self.wrapped, batches, self.optimizer, self.accelerator, self._lr_factor, self.options.clip_grad
+        )
+        title = f"epoch {p.epoch + 1}/{self.options.epochs}"
+        bar = tqdm(
+            steps,
+            title,
+            self.sampler.batches,
+            initial=p.batch,
+            leave=False,
+            disable=not self.accelerator.is_main_process,
+        )
+        for losses in bar:
+            p.batch, p.step, p.loss_sum = p.batch + 1, p.step + 1, p.loss_sum + losses["loss"]
+            if self.options.ema:
+                self.average.update_parameters(self.model)
+            bar.set_postfix_str(f"loss {losses['loss']:.3f}, key points {losses['loss_keypoints']:.3f}")
+            if p.step % LOG_EVERY == 0:
+                self._log({"kind": "step", "step": p.step, "epoch": p.epoch + 1, "lr": self._lr(), **losses})
+            if self._must_stop():
+                break
+        return p.batch == self.sampler.batches
+
+    def _finish_epoch(self) -> None:
+        p = self.progress
+        measured = {"loss": p.loss_sum / self.sampler.batches, **self._validate()}
+        p.epoch, p.batch, p.loss_sum = p.epoch + 1, 0, 0.0
+        self._log({"kind": "epoch", "step": p.step, "epoch": p.epoch, "seconds": round(p.seconds, 1), **measured})
+        self._say(f"epoch {p.epoch}: " + ", ".join(f"{name} {value:.4g}" for name, value in measured.items()))
+        is_best = self.val is None or measured["oks"] > p.best
+        p.best = max(p.best, measured.get("oks", p.best))
+        self._save_checkpoints(is_best)
+        self._save_state()
+        self._draw_curves()
+
+    def _validate(self) -> dict[str, float]:
+        """Mean OKS and PCK@0.2 on the validation data, in percent."""
+        if self.val is None:
+            return {}
+        batches = engine.loader(self.val, EpochSampler(len(self.val), 32, 0), 0)
+        found = engine.predict(self._shipped(), batches, self.accelerator.device)
+        persons = [self.val.persons[i] for i in found["place"]]
+        names = self.model.config.keypoint_names
+        measured = {"oks": 100 * float(metrics.oks(found["keypoints_xy"], persons, names).mean())}
+        with contextlib.suppress(InputError):  # a skeleton without a torso has no PCK
+            measured["pck"] = metrics.pck(found["keypoints_xy"], persons, names, 0.2)["value"]
+        return measured
+
+    def _shipped(self) -> TFPose:
+        """The network that checkpoints hold: the average with --ema."""
+        return self.average.module if self.options.ema else self.model  # type: ignore[return-value]
+
+    def _save_checkpoints(self, is_best: bool) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        o, p = self.options, self.progress
+        provenance = {
+            "preset": o.preset, "data": list(o.train) or "rendered people", "rendered": o.rendered, "epochs": p.epoch,
+            "steps": p.step, "batch_size": o.batch_size, "seed": o.seed, "minutes": round(p.seconds / 60, 1),
+            "best_oks": p.best if self.val is not None else None,
+        }  # fmt: skip
+        save_checkpoint(self.run.path / "last.safetensors", self._shipped(), provenance)
+        if is_best or not (self.run.path / "best.safetensors").exists():
+            save_checkpoint(self.run.path / "best.safetensors", self._shipped(), provenance)
+
+    def _save_state(self) -> None:
+        if self.accelerator.is_main_process:
+            state = {
+                "model": self.model.state_dict(), "average": self.average.state_dict(),
+                "optimizer": self.optimizer.state_dict(), "random": torch.get_rng_state(),
+            }  # fmt: skip
+            self.run.save_state(self.progress, state)
+
+    def _lr_factor(self) -> float:
+        return schedule(self.progress.step, self.steps, self.options.warmup_steps)
+
+    def _lr(self) -> float:
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def _must_stop(self) -> bool:
+        limit = self.options.max_minutes
+        return self.interrupted or (limit is not None and time.monotonic() - self.started > 60 * limit)
+
+    def _log(self, line: dict[str, Any]) -> None:
+        if self.accelerator.is_main_process:
+            self.run.log(line)
+
+    def _draw_curves(self) -> None:
+        if self.accelerator.is_main_process:
+            figures.draw_curves(self.run.path / "curves.png", self.run.read_log())
+
+    def _say(self, text: str) -> None:
+        if self.accelerator.is_main_process:
+            tqdm.write(text, file=sys.stderr)
+
+
+def load_backbone(model: TFPose, path: Path) -> None:
+    """Load torchvision's ImageNet weights; the classifier is left out, everything else must fit."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file of backbone weights")
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        weights = load_file(path)
+    else:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    weights = {name: value for name, value in weights.items() if not name.startswith("fc.")}
+    try:
+        model.backbone.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(f"{path}: not weights of torchvision's {model.config.backbone}: {error}") from error
+
+
+def _training_data(options: Plan, config: PoseConfig) -> JoinedPeople:
+    augmentation, seed = Augmentation(), options.seed
+    parts: list[PhotographedPeople | RenderedPeople] = [
+        PhotographedPeople(
+            load_persons(DataSpec.parse(text), config.keypoint_names).labelled, config, augmentation, seed
+        )
+        for text in options.train
+    ]
+    if options.rendered:
+        parts.append(RenderedPeople(options.rendered, config, augmentation, seed))
+    return JoinedPeople(parts)
+
+
+def _validation_data(options: Plan, config: PoseConfig) -> PhotographedPeople | None:
+    if options.val is None:
+        return None
+    return PhotographedPeople(load_persons(DataSpec.parse(options.val), config.keypoint_names).labelled, config)
