@@ -107,7 +107,8 @@ def with_defaults(options: Options) -> Plan:
     workers = min(8, max(1, cpus // 2)) if options.workers is None else options.workers
     defaults = {
         "epochs": recipe.epochs, "batch_size": batch_size, "lr": recipe.lr or scaled_lr(batch_size),
-        "transformer_lr_factor": recipe.transformer_lr_factor, "warmup_steps": recipe.warmup_steps, "clip_grad": recipe.clip_grad,
+        "transformer_lr_factor": recipe.transformer_lr_factor, "warmup_steps": recipe.warmup_steps,
+        "clip_grad": recipe.clip_grad,
         "rendered": 0 if options.train else 4096, "precision": "bf16" if torch.cuda.is_available() else "fp32",
         "workers": workers, "threads": max(1, cpus - workers),
     }  # fmt: skip
