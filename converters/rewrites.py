@@ -32,10 +32,18 @@ class Subtract(nn.Module):
         return crops - self.mean
 
 
+class AppendOnes(nn.Module):
+    """A last channel that counts: sampled, it is the share of the attention that falls inside the image."""
+
+    def forward(self, memory: Tensor) -> Tensor:
+        """memory (B, S, C) -> (B, S, C + 1)."""
+        return nn.functional.pad(memory, (0, 1), value=1.0)
+
+
 class SampleThenProject(nn.Module):
     """Deformable attention for few queries: sampling is linear, so the samples are projected and not the memory.
 
-    `W sample(x) + b sample(1)`: samples outside the image are zero and get no bias, which a channel of ones counts.
+    `W sample(x) + b sample(1)`: samples outside the image are zero and get no bias; `AppendOnes` is the 1.
     """
 
     weight: Tensor
@@ -52,7 +60,7 @@ class SampleThenProject(nn.Module):
     def forward(
         self, query: Tensor, reference_points: Tensor, memory: Tensor, spatial_shapes: tuple[tuple[int, int], ...]
     ) -> Tensor:
-        """As `DeformableAttention.forward`: query (B, Q, C), reference_points (B, Q, 2), memory (B, S, C)."""
+        """As `DeformableAttention.forward`, but memory (B, S, C + 1) ends with a channel of ones."""
         attention = self.attention
         (batch, queries, channels), n_heads = query.shape, attention.n_heads
         samples = attention.n_levels * attention.n_points
@@ -60,8 +68,7 @@ class SampleThenProject(nn.Module):
         offsets = attention.sampling_offsets(query).reshape(batch, queries * n_heads, 1, samples, 2)
         logits = attention.attention_weights(query).reshape(batch, queries * n_heads, 1, samples)
         references = reference_points[:, :, None].expand(-1, -1, n_heads, -1).reshape(batch, queries * n_heads, 2)
-        counted = nn.functional.pad(memory, (0, 1), value=1.0)[:, :, None]  # a channel of ones counts what is inside
-        sampled = attention.sampler(counted, references, offsets, logits, spatial_shapes)  # (B, Q * H, C + 1)
+        sampled = attention.sampler(memory[:, :, None], references, offsets, logits, spatial_shapes)  # (B, Q * H, C + 1)
         by_head = sampled.reshape(batch * queries, n_heads, channels + 1).transpose(0, 1)  # (H, B * Q, C + 1)
         projected = (by_head @ self.weight).transpose(0, 1)  # (B * Q, H, D)
         return attention.output_proj(projected.reshape(batch, queries, channels))  # type: ignore[no-any-return]
@@ -87,6 +94,7 @@ def fold_batchnorm(graph: ExportGraph) -> None:
 
 def sample_then_project(graph: ExportGraph) -> None:
     """Let each decoder layer project its few samples and not the whole memory."""
+    graph.extend = AppendOnes()
     for layer in graph.network.decoder:
         layer.attention = SampleThenProject(layer.attention)
 

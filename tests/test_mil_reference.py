@@ -1,0 +1,259 @@
+"""The Core ML reference evaluator: each operation against coremltools' own constant folding or a written-out loop."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from converters.errors import ConversionError
+from converters.mil_operations import OPERATIONS, Unsupported
+from converters.mil_reference import MilReference
+
+logging.disable(logging.WARNING)
+ct = pytest.importorskip("coremltools")
+logging.disable(logging.NOTSET)
+mb = ct.converters.mil.Builder
+IOS15 = ct.target.iOS15
+RANDOM = np.random.default_rng(0)
+
+
+def floats(*shape):
+    return RANDOM.normal(size=shape).astype(np.float32)
+
+
+X, Y, COLUMN = floats(2, 3, 4), floats(2, 3, 4), floats(3, 1)
+FOLDED = [  # operations that coremltools computes itself when all inputs are constant
+    ("abs", {"x": X}),
+    ("add", {"x": X, "y": COLUMN}),
+    ("sub", {"x": X, "y": COLUMN}),
+    ("mul", {"x": X, "y": Y}),
+    ("real_div", {"x": X, "y": np.abs(Y) + 1}),
+    ("equal", {"x": np.float32([1, 2, 3]), "y": np.float32([1, 0, 3])}),
+    ("floor", {"x": 3 * X}),
+    ("relu", {"x": X}),
+    ("sigmoid", {"x": X}),
+    ("sqrt", {"x": np.abs(X)}),
+    ("square", {"x": X}),
+    ("clip", {"x": X, "alpha": np.float32(-0.5), "beta": np.float32(0.25)}),
+    ("cast", {"x": np.float32([-1.7, -0.2, 0.9, 2.5]), "dtype": "int32"}),
+    ("cast", {"x": np.array([True, False]), "dtype": "fp32"}),
+    ("softmax", {"x": X, "axis": 1}),
+    ("reduce_sum", {"x": X, "axes": [0, 2], "keep_dims": False}),
+    ("reduce_mean", {"x": X, "axes": [-1], "keep_dims": True}),
+    ("reshape", {"x": X, "shape": [4, -1]}),
+    ("transpose", {"x": X, "perm": [2, 0, 1]}),
+    ("expand_dims", {"x": X, "axes": [0, 2, -1]}),
+    ("squeeze", {"x": floats(1, 3, 1, 2), "axes": [0, 2]}),
+    ("squeeze", {"x": floats(1, 3, 1, 2)}),
+    ("concat", {"values": [X, Y], "axis": 1}),
+    ("stack", {"values": [X, Y], "axis": -1}),
+    ("tile", {"x": X, "reps": [1, 2, 3]}),
+    ("slice_by_index", {"x": X, "begin": [0, 1, -3], "end": [2, 3, -1]}),
+    ("slice_by_index", {"x": X, "begin": [0, 0, 1], "end": [1, 2, 4], "stride": [1, 1, 2]}),
+    (
+        "slice_by_index",
+        {"x": X, "begin": [1, 1, 1], "end": [1, 2, 2], "begin_mask": [False, True, False],
+         "end_mask": [False, False, True], "squeeze_mask": [True, False, False]},
+    ),
+    ("gather", {"x": X, "indices": np.int32([[2, 0], [1, 1]]), "axis": 1}),
+    ("gather", {"x": X, "indices": np.int32([-1, 0]), "axis": 2}),
+    ("matmul", {"x": X, "y": floats(4, 5)}),
+    ("matmul", {"x": X, "y": Y, "transpose_x": True, "transpose_y": False}),
+    ("matmul", {"x": X, "y": Y, "transpose_x": False, "transpose_y": True}),
+    ("linear", {"x": floats(3, 4), "weight": floats(5, 4), "bias": floats(5)}),
+    ("linear", {"x": floats(3, 4), "weight": floats(5, 4)}),
+    ("layer_norm", {"x": X, "axes": [-1], "gamma": floats(4), "beta": floats(4), "epsilon": np.float32(0.1)}),
+    ("layer_norm", {"x": X, "axes": [1, 2], "epsilon": np.float32(1e-3)}),
+]  # fmt: skip
+LOOPS = {"conv", "max_pool", "batch_norm", "pad", "resample"}
+
+
+def tensors(arguments):
+    """Arguments as the evaluator passes them on."""
+
+    def convert(value):
+        return value if isinstance(value, str) else torch.from_numpy(np.array(value))
+
+    return {
+        name: [convert(v) for v in value] if name == "values" else convert(value) for name, value in arguments.items()
+    }
+
+
+def folded(operation, arguments):
+    """The value that coremltools computes."""
+    values = []
+
+    @mb.program(input_specs=[], opset_version=IOS15)
+    def program():
+        values.append(getattr(mb, operation)(**arguments).val)
+        return mb.const(val=0)
+
+    return values[0]
+
+
+@pytest.mark.parametrize(("operation", "arguments"), FOLDED, ids=[f"{i}-{o}" for i, (o, _) in enumerate(FOLDED)])
+def test_operations_agree_with_constant_folding(operation, arguments):
+    expected = folded(operation, arguments)
+    if expected is None:
+        pytest.fail(f"coremltools does not fold {operation}: write a loop for it")
+    actual = OPERATIONS[operation](**tensors(arguments)).numpy()
+    assert actual.shape == expected.shape
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_every_operation_is_tested():
+    assert {operation for operation, _ in FOLDED} | LOOPS == set(OPERATIONS)
+
+
+def test_conv_agrees_with_a_loop():
+    x, weight, bias = floats(1, 4, 5, 6), floats(6, 2, 3, 2), floats(6)
+    arguments = {"strides": [2, 1], "pad_type": "custom", "pad": [1, 0, 2, 1], "dilations": [1, 2], "groups": 2}
+    actual = OPERATIONS["conv"](**tensors({"x": x, "weight": weight, "bias": bias, **arguments}))
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 0), (2, 1)))
+    expected = np.zeros((1, 6, 2, 7), dtype=np.float32)
+    for c, i, j in itertools.product(range(6), range(2), range(7)):
+        window = padded[0, c // 3 * 2 : c // 3 * 2 + 2, 2 * i : 2 * i + 3, j : j + 3 : 2]
+        expected[0, c, i, j] = (window * weight[c]).sum() + bias[c]
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_max_pool_agrees_with_a_loop_and_ignores_its_padding():
+    x = -np.abs(floats(1, 2, 5, 4)) - 1
+    arguments = {"kernel_sizes": [3, 2], "strides": [2, 2], "pad_type": "custom", "pad": [1, 1, 1, 1]}
+    actual = OPERATIONS["max_pool"](**tensors({"x": x, **arguments}))
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
+    expected = np.zeros((1, 2, 3, 3), dtype=np.float32)
+    for i, j in itertools.product(range(3), range(3)):
+        expected[:, :, i, j] = padded[:, :, 2 * i : 2 * i + 3, 2 * j : 2 * j + 2].max(axis=(2, 3))
+    np.testing.assert_array_equal(actual, expected)
+
+
+def test_batch_norm_agrees_with_its_formula():
+    x, mean, variance, gamma, beta = floats(2, 3, 4, 5), floats(3), np.abs(floats(3)), floats(3), floats(3)
+    arguments = {"mean": mean, "variance": variance, "gamma": gamma, "beta": beta, "epsilon": np.float32(0.1)}
+    actual = OPERATIONS["batch_norm"](**tensors({"x": x, **arguments}))
+    expected = [(x[:, c] - mean[c]) / np.sqrt(variance[c] + 0.1) * gamma[c] + beta[c] for c in range(3)]
+    np.testing.assert_allclose(actual, np.stack(expected, axis=1), rtol=1e-4, atol=1e-5)
+
+
+def test_pad_agrees_with_numpy():
+    actual = OPERATIONS["pad"](**tensors({"x": X, "pad": [1, 2, 0, 3], "mode": "constant", "constant_val": 7.0}))
+    np.testing.assert_array_equal(actual, np.pad(X, ((0, 0), (1, 2), (0, 3)), constant_values=7))
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_resample_agrees_with_a_loop(align_corners):
+    x, coordinates = floats(2, 3, 4, 5), (1.4 * RANDOM.uniform(-1, 1, (2, 3, 2, 2))).astype(np.float32)
+    arguments = resample_arguments(x, coordinates, align_corners=align_corners)
+    expected = np.zeros((2, 3, 3, 2), dtype=np.float32)
+    for n, i, j in itertools.product(range(2), range(3), range(2)):
+        u, v = coordinates[n, i, j]
+        column = (u + 1) / 2 * 4 if align_corners else (u + 1) / 2 * 5 - 0.5
+        row = (v + 1) / 2 * 3 if align_corners else (v + 1) / 2 * 4 - 0.5
+        for r, c in itertools.product(range(4), range(5)):
+            expected[n, :, i, j] += max(0, 1 - abs(row - r)) * max(0, 1 - abs(column - c)) * x[n, :, r, c]
+    np.testing.assert_allclose(OPERATIONS["resample"](**tensors(arguments)), expected, rtol=1e-4, atol=1e-5)
+
+
+def resample_arguments(x, coordinates, **changes):
+    fixed = {"sampling_mode": "bilinear", "padding_mode": "constant", "padding_value": np.float32(0)}
+    fixed |= {"coordinates_mode": "normalized_minus_one_to_one", "align_corners": False}
+    return {"x": x, "coordinates": coordinates, **fixed, **changes}
+
+
+@pytest.mark.parametrize(
+    ("operation", "arguments"),
+    [
+        ("resample", resample_arguments(floats(1, 1, 2, 2), floats(1, 1, 1, 2), padding_mode="border")),
+        ("resample", resample_arguments(floats(1, 1, 2, 2), floats(1, 1, 1, 2), sampling_mode="nearest")),
+        ("conv", {"x": floats(1, 1, 3, 3), "weight": floats(1, 1, 2, 2), "pad_type": "same"}),
+        ("max_pool", {"x": floats(1, 1, 3, 3), "kernel_sizes": [2, 2], "ceil_mode": True}),
+        ("slice_by_index", {"x": X, "begin": [0, 0, 3], "end": [2, 3, 0], "stride": [1, 1, -1]}),
+        ("layer_norm", {"x": X, "axes": [0]}),
+        ("gather", {"x": X, "indices": np.int32([[0], [0]]), "axis": 1, "batch_dims": 1}),
+        ("concat", {"values": [X, Y], "axis": 1, "interleave": True}),
+        ("pad", {"x": X, "pad": [1, 1], "mode": "reflect"}),
+        ("cast", {"x": X, "dtype": "uint8"}),
+    ],
+)
+def test_what_is_not_implemented_is_refused(operation, arguments):
+    with pytest.raises(Unsupported, match="implemented: "):
+        OPERATIONS[operation](**tensors(arguments))
+
+
+def save_program(path, precision, function):
+    """A package with one (2, 3) input `crops` whose output is `function(crops)`."""
+
+    @mb.program(input_specs=[mb.TensorSpec(shape=(2, 3))], opset_version=IOS15)
+    def program(crops):
+        return function(crops)
+
+    logging.disable(logging.WARNING)
+    model = ct.convert(
+        program, minimum_deployment_target=IOS15, compute_precision=precision, skip_model_load=True,
+        outputs=[ct.TensorType(dtype=np.float32)],
+    )  # fmt: skip
+    model.save(str(path))
+    logging.disable(logging.NOTSET)
+    return path
+
+
+def only_output(path, x):
+    (output,) = MilReference(path).run({"crops": torch.from_numpy(x)}).values()
+    return output.numpy()
+
+
+def test_results_have_the_precision_that_the_program_states(tmp_path):
+    x = floats(2, 3)
+
+    def function(x):
+        return mb.mul(x=mb.add(x=x, y=np.float32(1000)), y=np.float32(3))
+
+    single = only_output(save_program(tmp_path / "single.mlpackage", ct.precision.FLOAT32, function), x)
+    half = only_output(save_program(tmp_path / "half.mlpackage", ct.precision.FLOAT16, function), x)
+    np.testing.assert_array_equal(single, (x + np.float32(1000)) * np.float32(3))
+    np.testing.assert_array_equal(half, (x.astype(np.float16) + np.float16(1000)) * np.float16(3))
+
+
+def test_the_file_is_what_is_evaluated(tmp_path):
+    weight, x = floats(40, 3), floats(2, 3)
+    path = save_program(tmp_path / "a.mlpackage", ct.precision.FLOAT32, lambda x: mb.linear(x=x, weight=weight))
+    np.testing.assert_allclose(only_output(path, x), x @ weight.T, rtol=1e-5, atol=1e-6)
+    (weights_file,) = path.rglob("weight.bin")
+    stored = weights_file.read_bytes()
+    weights_file.write_bytes(stored.replace(weight.tobytes(), (2 * weight).tobytes()))
+    np.testing.assert_allclose(only_output(path, x), x @ (2 * weight).T, rtol=1e-5, atol=1e-6)
+
+
+def test_an_unknown_operation_is_named(tmp_path):
+    path = save_program(tmp_path / "a.mlpackage", ct.precision.FLOAT32, lambda x: mb.erf(x=x))
+    with pytest.raises(ConversionError, match="does not know the operation erf"):
+        MilReference(path)
+
+
+def test_an_operation_that_cannot_run_is_named(tmp_path):
+    path = save_program(
+        tmp_path / "a.mlpackage", ct.precision.FLOAT32,
+        lambda x: mb.slice_by_index(x=x, begin=[1, 0], end=[0, 3], stride=[-1, 1]),
+    )  # fmt: skip
+    with pytest.raises(ConversionError, match=r"operation slice_by_index .* stride = -1"):
+        only_output(path, floats(2, 3))
+
+
+def test_a_program_without_the_outputs_of_a_pose_is_refused(tmp_path):
+    path = save_program(tmp_path / "a.mlpackage", ct.precision.FLOAT32, lambda x: mb.square(x=x, name="keypoints"))
+    with pytest.raises(ConversionError, match="has no output scores"):
+        MilReference(path).infer(floats(2, 3))
+
+
+@pytest.mark.parametrize("content", [None, b"no package"])
+def test_what_is_not_a_package_is_refused(tmp_path, content):
+    path = tmp_path / "a.mlpackage"
+    if content:
+        path.write_bytes(content)
+    with pytest.raises(ConversionError, match="not readable as a Core ML package"):
+        MilReference(path)
