@@ -35,7 +35,7 @@ FORMATS: dict[str, Format] = {
     "onnx": Format(".onnx", "uint8", "gather", ("onnx", "onnxscript", "onnxruntime"), "onnxruntime"),
     "openvino": Format(".xml", "uint8", "gather", ("openvino",), "openvino"),
     "coreml": Format(".mlpackage", "float32", "grid_sample", ("coremltools",), "coreml"),
-    "executorch": Format(".pte", "float32", "grid_sample", ("executorch",), "executorch"),
+    "executorch": Format(".pte", "float32", "tent", ("executorch",), "executorch"),
 }
 """Name -> row; `converters/<name>.py` has the function `convert(graph, example, path)`."""
 

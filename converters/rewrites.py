@@ -6,7 +6,7 @@ Exact: in fp32 the key points stay within 1e-4 of the crop. New ones are a funct
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +55,7 @@ class SampleThenProject(nn.Module):
         weight = attention.value_proj.weight.reshape(n_heads, -1, attention.value_proj.in_features)  # (H, D, C)
         bias = attention.value_proj.bias.reshape(n_heads, -1, 1)
         self.register_buffer("weight", torch.cat((weight, bias), dim=2).transpose(1, 2).contiguous())  # (H, C + 1, D)
-        attention.value_proj = nn.Identity()
+        del attention.value_proj
 
     def forward(
         self, query: Tensor, reference_points: Tensor, memory: Tensor, spatial_shapes: tuple[tuple[int, int], ...]
@@ -68,7 +68,9 @@ class SampleThenProject(nn.Module):
         offsets = attention.sampling_offsets(query).reshape(batch, queries * n_heads, 1, samples, 2)
         logits = attention.attention_weights(query).reshape(batch, queries * n_heads, 1, samples)
         references = reference_points[:, :, None].expand(-1, -1, n_heads, -1).reshape(batch, queries * n_heads, 2)
-        sampled = attention.sampler(memory[:, :, None], references, offsets, logits, spatial_shapes)  # (B, Q * H, C + 1)
+        sampled = attention.sampler(
+            memory[:, :, None], references, offsets, logits, spatial_shapes
+        )  # (B, Q * H, C + 1)
         by_head = sampled.reshape(batch * queries, n_heads, channels + 1).transpose(0, 1)  # (H, B * Q, C + 1)
         projected = (by_head @ self.weight).transpose(0, 1)  # (B * Q, H, D)
         return attention.output_proj(projected.reshape(batch, queries, channels))  # type: ignore[no-any-return]
@@ -96,7 +98,7 @@ def sample_then_project(graph: ExportGraph) -> None:
     """Let each decoder layer project its few samples and not the whole memory."""
     graph.extend = AppendOnes()
     for layer in graph.network.decoder:
-        layer.attention = SampleThenProject(layer.attention)
+        layer.attention = SampleThenProject(cast(DeformableAttention, layer.attention))
 
 
 REWRITES: dict[str, Callable[[ExportGraph], None]] = {

@@ -19,16 +19,27 @@ TINY = PRESETS["tiny"]
 CONFIGS = {
     "tiny": TINY,
     "no encoder, C2..C5": dataclasses.replace(TINY, num_encoder_layers=0, levels=(2, 3, 4, 5)),
-    "no q2q, bottlenecks": dataclasses.replace(TINY, query_self_attention=False, backbone="resnet50"),
+    "no q2q, bottlenecks": dataclasses.replace(
+        TINY, query_self_attention=False, backbone="resnet50", backbone_width=8, input_size_wh=(64, 64)
+    ),
 }
 EXPORTABLE = [name for name in SAMPLERS if name != "fused"]
 CHOICES = [(), *[(name,) for name in REWRITES], tuple(REWRITES)]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Many small operations: on a busy machine, threads that wait for each other take most of the time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module", params=CONFIGS.values(), ids=CONFIGS)
 def trained(request):
     """(model, crops, its key points and scores)."""
-    model, crops = lively_model(request.param), torch.from_numpy(blob_crops(request.param, 6))
+    model, crops = lively_model(request.param), torch.from_numpy(blob_crops(request.param, 3))
     with torch.no_grad():
         output = model(crops.float())
     spread = (output.keypoints - output.keypoints.mean(0)).abs().max()

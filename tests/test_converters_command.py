@@ -1,0 +1,248 @@
+"""The command line: what it refuses, with which exit code, and that a failure leaves nothing behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+
+import numpy as np
+import pytest
+from converting import blob_crops, lively_model
+
+from converters import formats, graph, onnx
+from converters.__main__ import main
+from converters.errors import ConversionError
+from converters.staging import staging
+from runtime.sidecar import Sidecar
+from tfpose_edge import PRESETS, save_checkpoint
+
+CONFIG = dataclasses.replace(PRESETS["tiny"], num_encoder_layers=0, levels=(5,), num_decoder_layers=1)
+
+
+@pytest.fixture(scope="module")
+def lively():
+    return lively_model(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def contents(lively, tmp_path_factory):
+    """ONNX files: right, with other weights, with its outputs swapped."""
+
+    class Swapped(graph.ExportGraph):
+        def forward(self, crops):
+            return super().forward(crops)[::-1]
+
+    other = lively_model(CONFIG)
+    other.keypoint_heads[0].layers[-1].weight.data *= 1.01
+    folder = tmp_path_factory.mktemp("contents")
+    made = {"right": graph.ExportGraph(lively, "gather"), "other": graph.ExportGraph(other, "gather")}
+    made["swapped"] = Swapped(lively, "gather")
+    for name, one in made.items():
+        onnx.convert(one, one.example(1, "uint8"), folder / name)
+    return {name: (folder / name).read_bytes() for name in made}
+
+
+@pytest.fixture
+def checkpoint(lively, tmp_path, monkeypatch):
+    """A checkpoint in a folder of its own; conversions compare few crops."""
+    monkeypatch.setattr("training.data.calibration.calibration_crops", lambda *_: blob_crops(CONFIG, 5))
+    (tmp_path / "run").mkdir()
+    save_checkpoint(tmp_path / "run" / "best.safetensors", lively)
+    return tmp_path / "run" / "best.safetensors"
+
+
+@pytest.fixture
+def writes(contents, monkeypatch):
+    """Let the exporter write one of the ready-made files."""
+
+    def choose(name):
+        monkeypatch.setattr(
+            "converters.conversion.write_artifact",
+            lambda format_name, graph, example, path: path.write_bytes(contents[name]),
+        )
+
+    return choose
+
+
+def files(folder):
+    return sorted(path.name for path in folder.rglob("*"))
+
+
+def fails(capsys, arguments, exit_code, text):
+    """Run, and expect one line on stderr with `text`."""
+    assert main([str(argument) for argument in arguments]) == exit_code
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if " s  " not in line]
+    assert line.startswith("error: ") and text in line
+
+
+def refused(capsys, arguments, text):
+    """Run, and expect a usage error with `text`."""
+    with pytest.raises(SystemExit) as error:
+        main([str(argument) for argument in arguments])
+    assert error.value.code == 2
+    assert text in capsys.readouterr().err
+
+
+def test_artifact_and_sidecar_appear_beside_the_checkpoint(checkpoint, writes, capsys):
+    writes("right")
+    assert main([str(checkpoint), "--to", "onnx", "onnx", "--rewrites", "none"]) == 0
+    assert files(checkpoint.parent) == ["best.safetensors", "pose.onnx", "pose.onnx.json"]
+    sidecar = Sidecar.read(checkpoint.parent / "pose.onnx")
+    assert sidecar.sampler == "grid_sample" and sidecar.rewrites == ()
+    assert sidecar.parity["images"] == 5 and sidecar.parity["max_px"] < 1e-3
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0].startswith("format") and len(out.splitlines()) == 2
+    assert "onnx: exporting" in err and "onnx: comparing 5 crops" in err
+
+
+def test_other_weights_fail_and_leave_no_artifact(checkpoint, writes, capsys):
+    writes("other")
+    fails(capsys, [checkpoint, "--to", "onnx"], 3, "onnx: key points differ by up to")
+    assert files(checkpoint.parent) == ["best.safetensors"]
+
+
+def test_a_failure_leaves_older_artifacts(checkpoint, writes, capsys):
+    writes("right")
+    assert main([str(checkpoint), "--to", "onnx"]) == 0
+    before = {path.name: path.read_bytes() for path in checkpoint.parent.iterdir()}
+    writes("other")
+    assert main([str(checkpoint), "--to", "onnx"]) == 3
+    assert {path.name: path.read_bytes() for path in checkpoint.parent.iterdir()} == before
+
+
+def test_accept_writes_it_and_says_so(checkpoint, writes, capsys):
+    writes("other")
+    assert main([str(checkpoint), "--to", "onnx", "--accept"]) == 0
+    parity = Sidecar.read(checkpoint.parent / "pose.onnx").parity
+    assert parity["accepted"] and parity["max_px"] > 0.05
+    assert "over the limit" in capsys.readouterr().out
+
+
+def test_swapped_outputs_are_found(checkpoint, writes, capsys):
+    writes("swapped")
+    fails(capsys, [checkpoint, "--to", "onnx", "--accept"], 3, "have shapes [(1, 17), (1, 17, 2)]")
+    assert files(checkpoint.parent) == ["best.safetensors"]
+
+
+def test_a_later_format_that_fails_leaves_nothing_of_the_earlier(checkpoint, contents, monkeypatch, capsys, tmp_path):
+    def write(name, graph, example, path):
+        path.write_bytes(contents["right"][: None if name == "onnx" else 100])
+        if name != "onnx":
+            raise RuntimeError("no space\nor so")
+
+    monkeypatch.setattr("converters.conversion.write_artifact", write)
+    arguments = [checkpoint, "--to", "onnx", "openvino", "--output", tmp_path / "new" / "out"]
+    fails(capsys, arguments, 3, "openvino: the export failed: no space (--debug shows all)")
+    assert not (tmp_path / "new" / "out").exists()
+    with pytest.raises(ConversionError):
+        main([str(argument) for argument in [*arguments, "--debug"]])
+
+
+def test_interruption(checkpoint, monkeypatch, capsys):
+    def write(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("converters.conversion.write_artifact", write)
+    fails(capsys, [checkpoint, "--to", "onnx"], 130, "interrupted")
+    assert files(checkpoint.parent) == ["best.safetensors"]
+
+
+def test_a_damaged_artifact_does_not_pass(checkpoint, monkeypatch, capsys):
+    monkeypatch.setattr("converters.conversion.write_artifact", lambda *a: a[-1].write_bytes(b"nothing"))
+    fails(capsys, [checkpoint, "--to", "onnx"], 3, "onnxruntime cannot load it")
+    assert files(checkpoint.parent) == ["best.safetensors"]
+
+
+def test_a_model_that_does_not_move_is_reported(checkpoint, writes, contents, lively, monkeypatch, capsys):
+    monkeypatch.setattr(
+        "training.data.calibration.calibration_crops", lambda *_: np.repeat(blob_crops(CONFIG, 1), 3, axis=0)
+    )
+    writes("right")
+    assert main([str(checkpoint), "--to", "onnx"]) == 0
+    assert "parity is not meaningful" in capsys.readouterr().err
+    assert Sidecar.read(checkpoint.parent / "pose.onnx").parity["meaningful"] is False
+
+
+def test_json(checkpoint, writes, tmp_path):
+    writes("right")
+    assert main([str(checkpoint), "--to", "onnx", "--json", str(tmp_path / "a.json")]) == 0
+    (row,) = json.loads((tmp_path / "a.json").read_text())
+    assert row["format"] == "onnx" and row["file"] == str(checkpoint.parent / "pose.onnx")
+    assert row["bytes"] == os.path.getsize(row["file"]) and row["parity"]["within_1px"] == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [(None, "no such checkpoint"), (b"", "not a readable .safetensors"), (b"x" * 100, "not a readable .safetensors")],
+)
+def test_what_is_not_a_checkpoint(tmp_path, content, text, capsys):
+    path = tmp_path / "a.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    before = files(tmp_path)
+    fails(capsys, [path, "--to", "onnx"], 3, text)
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--to", "tflite"], "executorch"),
+        (["--to", "onnx", "--sampler", "nearest"], "grid_sample"),
+        (["--to", "onnx", "--rewrites", "fold_everything"], "legal are all, none, fold_normalisation"),
+        (["--to", "onnx", "--batch", "0"], "not an integer in 1..1024"),
+        (["--to", "onnx", "--precision", "fp16"], "this version writes fp32 only"),
+        (["--to", "onnx", "--precision", "int8"], "this version writes fp32 only"),
+        (["--to", "onnx", "--precision", "fp8"], "int8"),
+        ([], "--to"),
+    ],
+)
+def test_usage_errors_list_what_is_legal(arguments, text, capsys):
+    refused(capsys, ["a.safetensors", *arguments], text)
+
+
+def test_a_missing_package_is_answered_with_the_install_line(checkpoint, monkeypatch, capsys):
+    row = formats.FORMATS["onnx"]._replace(packages=("no_such_package",))
+    monkeypatch.setitem(formats.FORMATS, "onnx", row)
+    text = "onnx needs no_such_package, not installed here: pip install tfpose-edge[convert]"
+    fails(capsys, [checkpoint, "--to", "onnx"], 5, text)
+
+
+def test_unreadable_calibration_data(lively, tmp_path, capsys):
+    save_checkpoint(tmp_path / "best.safetensors", lively)
+    fails(capsys, [tmp_path / "best.safetensors", "--to", "onnx", "--calibration", "none.json:none"], 4, "none.json")
+
+
+def test_an_output_that_is_a_file(checkpoint, writes, tmp_path, capsys):
+    writes("right")
+    (tmp_path / "out").write_text("a file")
+    fails(capsys, [checkpoint, "--to", "onnx", "--output", tmp_path / "out"], 3, "cannot write")
+    assert (tmp_path / "out").read_text() == "a file"
+
+
+def test_a_move_that_fails_is_undone(tmp_path, monkeypatch):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "inside").write_text("old b")
+    (tmp_path / "a").write_text("old a")
+    replace = os.replace
+
+    def replace_until_c(source, target):
+        if target == tmp_path / "c":
+            raise OSError("no space")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replace_until_c)
+    with pytest.raises(OSError, match="no space"), staging(tmp_path) as folder:
+        for name in "abc":
+            (folder / name).write_text(f"new {name}")
+    assert files(tmp_path) == ["a", "b", "inside"]
+    assert (tmp_path / "a").read_text() == "old a" and (tmp_path / "b" / "inside").read_text() == "old b"
+
+
+def test_staging_replaces_folders(tmp_path):
+    for content in ("old", "new"):
+        with staging(tmp_path) as folder:
+            (folder / "pose.mlpackage").mkdir()
+            (folder / "pose.mlpackage" / content).write_text(content)
+    assert files(tmp_path) == ["new", "pose.mlpackage"]
