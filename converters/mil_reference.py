@@ -6,6 +6,8 @@ program states for each result. So it checks the file, not the conversion's inte
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,8 @@ class MilReference:
 
     def infer(self, crops: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Crops (N, 3, H, W) float32 -> key points (N, K, 2), fractions of the crop; scores (N, K)."""
-        outputs = self.run({INPUT_NAME: torch.from_numpy(crops)})
+        with one_thread():
+            outputs = self.run({INPUT_NAME: torch.from_numpy(crops)})
         missing = [name for name in OUTPUT_NAMES if name not in outputs]
         if missing:
             raise ConversionError(f"{self.path}: has no output {', '.join(missing)}, only {', '.join(outputs)}")
@@ -71,6 +74,17 @@ class MilReference:
         if tuple(result.shape) != tuple(stated.shape):
             raise ConversionError(f"{self.path}: {operation.name} is {tuple(result.shape)}, not {tuple(stated.shape)}")
         return result.to(_dtype(stated))
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """A program is hundreds of small operations: on a busy machine, threads would mostly wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def load_program(path: Path) -> Any:
