@@ -1,1 +1,3 @@
 """From photographs, or rendered people, to a checkpoint."""
+
+__all__: list[str] = []

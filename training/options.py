@@ -59,6 +59,8 @@ class Options:
     """Largest gradient norm; the paper's recipe has none."""
     backbone_weights: Path | None = None
     """torchvision's ImageNet weights of the preset's ResNet, a .pth or .safetensors file."""
+    initial_weights: Path | None = None
+    """Checkpoint of the same preset to start from: train on rendered people first, on photographs then."""
     sampler: str = "auto"
     """Deformable sampler: auto, grid_sample, gather, tent."""
     precision: Literal["bf16", "fp32"] | None = None

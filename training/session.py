@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from runtime.errors import InputError
-from tfpose_edge import PRESETS, PoseConfig, TFPose, count_parameters, save_checkpoint
+from tfpose_edge import PRESETS, PoseConfig, TFPose, count_parameters, load_checkpoint, save_checkpoint
 from training import engine, figures, metrics
 from training.data.coco import DataSpec, load_persons
 from training.data.crops import Augmentation
@@ -41,6 +41,8 @@ class Session:
         self.model = TFPose(config, options.sampler)
         if not options.resume:
             self.model.reference_logits.data.copy_(torch.logit(engine.mean_keypoints(self.data)))
+            if options.initial_weights:
+                load_weights(self.model, options.initial_weights)
             if options.backbone_weights:
                 load_backbone(self.model, options.backbone_weights)
         self.model = self.model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -217,6 +219,17 @@ class Session:
     def _say(self, text: str) -> None:
         if self.accelerator.is_main_process:
             tqdm.write(text, file=sys.stderr)
+
+
+def load_weights(model: TFPose, path: Path) -> None:
+    """Start from a checkpoint; InputError unless it has the same configuration."""
+    try:
+        former = load_checkpoint(path)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    if former.config != model.config:
+        raise InputError(f"{path}: has another configuration than the preset: {former.config}")
+    model.load_state_dict(former.state_dict())
 
 
 def load_backbone(model: TFPose, path: Path) -> None:

@@ -1,1 +1,3 @@
 """Pictures of people with key points: photographs and people rendered on the fly."""
+
+__all__: list[str] = []

@@ -1,18 +1,25 @@
 """A contact sheet of pictures with their key points drawn: look at the data before training on it.
 
 python -m training.data.show --rendered 40 --output contact_sheet.png
+python -m training.data.show --data annotations.json:images
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.errors import InputError
 from runtime.skeleton import COCO_17, limbs
+from tfpose_edge import PoseConfig
+from training.data.coco import DataSpec, load_persons
+from training.data.crops import Augmentation
+from training.data.dataset import PhotographedPeople
 from training.data.rendered import render_person
 
 Image = NDArray[np.uint8]
@@ -55,29 +62,56 @@ def draw_keypoints(
 
 def rendered_sheet(count: int, seed: int, columns: int, plain: bool = False) -> Image:
     """A contact sheet of `count` rendered people."""
-    people = [render_person(np.random.default_rng([seed, index])) for index in range(count)]
-    if plain:
-        return contact_sheet([person.image for person in people], columns)
-    return contact_sheet([draw_keypoints(p.image, p.keypoints_xy, p.visible) for p in people], columns)
+    people = (render_person(np.random.default_rng([seed, index])) for index in range(count))
+    return contact_sheet(
+        [p.image if plain else draw_keypoints(p.image, p.keypoints_xy, p.visible) for p in people], columns
+    )
+
+
+def crops_sheet(data: str, count: int, seed: int, columns: int, plain: bool = False) -> Image:
+    """A contact sheet of `count` augmented crops of DATA = ANN.json:IMAGES[:FIRST-LAST], as training sees them.
+
+    Raises:
+        InputError: the data cannot be read.
+    """
+    found = load_persons(DataSpec.parse(data))
+    config = PoseConfig(keypoint_names=found.names)
+    people = PhotographedPeople(found.labelled, config, Augmentation(), seed)
+    images = []
+    for index in range(min(count, len(people))):
+        item = people[0, index]
+        image = np.ascontiguousarray(item.crops.permute(1, 2, 0).numpy()[..., ::-1])
+        keypoints_xy, visible = item.keypoints.numpy() * config.input_size_wh, 2 * item.labelled.numpy()
+        images.append(image if plain else draw_keypoints(image, keypoints_xy, visible, config.keypoint_names))
+    return contact_sheet(images, columns)
 
 
 def _colour(name: str) -> tuple[int, int, int]:
     return SIDE_COLOURS.get(name.split("_")[0], MIDDLE_COLOUR)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m training.data.show", description=__doc__)
-    parser.add_argument("--rendered", type=int, default=40, metavar="N", help="number of rendered people (default 40)")
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.data.show", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", metavar="DATA", help="ANN.json:IMAGES[:FIRST-LAST]: augmented crops of photographs")
+    parser.add_argument("--rendered", type=int, default=40, metavar="N", help="how many pictures (default 40)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other people (default 0)")
     parser.add_argument("--columns", type=int, default=10, help="pictures per row (default 10)")
     parser.add_argument("--plain", action="store_true", help="pictures without key points")
     parser.add_argument("--output", default="contact_sheet.png", metavar="PNG", help="default contact_sheet.png")
-    arguments = parser.parse_args()
-    cv2.imwrite(
-        arguments.output, rendered_sheet(arguments.rendered, arguments.seed, arguments.columns, arguments.plain)
-    )
-    print(arguments.output)
+    args = parser.parse_args(argv)
+    try:
+        how = (args.rendered, args.seed, args.columns, args.plain)
+        sheet = crops_sheet(args.data, *how) if args.data else rendered_sheet(*how)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code if isinstance(error, InputError) else 2
+    cv2.imwrite(args.output, sheet)
+    print(args.output)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

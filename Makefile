@@ -1,0 +1,32 @@
+# make demo   the main job on this machine: train, convert, run, compare        make test   the tests
+# make lint   ruff and mypy                                                      make wheel  build the package
+PYTHON ?= python3
+TORCH ?= torch>=2.13,<2.14
+DEMO ?= demo
+BIN := .venv/bin
+
+.PHONY: demo test lint wheel clean
+
+demo: .venv/all
+	$(BIN)/python examples/demo.py --output $(DEMO)
+
+test: .venv/dev
+	$(BIN)/python -m pytest
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy tfpose_edge runtime training converters
+
+wheel: .venv/dev
+	$(BIN)/python -m build --wheel --outdir dist .
+
+# torch first and by name: an open requirement would bring several GB of CUDA packages
+.venv/all .venv/dev: .venv/%: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --editable ".[$*]"
+	touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info demo
