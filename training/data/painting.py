@@ -178,4 +178,4 @@ def paint_polygon(canvas: Canvas, points: Array, material: Material, part: int, 
     lit = (slope_x * lx + slope_y * ly + lz) / np.sqrt(1 + slope_x * slope_x + slope_y * slope_y)
     dx, dy = (np.float32(value) for value in down)
     colours = material_colours(material, x * dx + y * dy, x * dy - y * dx, canvas.unit_px)
-    blend(canvas, window, 0.5 - cover, lit, colours, part)
+    blend(canvas, window, 0.5 - cover, lit.astype(np.float32), colours, part)

@@ -151,7 +151,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with np.load(arguments.fit) as poses:
         prior = fit_prior(poses["keypoints"])
-    np.savez_compressed(arguments.output, **prior)
+    np.savez_compressed(arguments.output, allow_pickle=False, **prior)
     print(f"{arguments.output}: {COMPONENTS} components, {arguments.output.stat().st_size / 1000:.0f} kB")
 
 

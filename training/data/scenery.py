@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from training.data.painting import Array, Canvas, Plane
 
-Image = NDArray[np.uint8]
+Image = NDArray[Any]  # uint8; OpenCV does not say so
 OCCLUDER = 255  # number of things in `Canvas.parts`
 
 
@@ -92,7 +94,8 @@ def photograph(image: Image, rng: np.random.Generator) -> Image:
         image = _add_grain(image, rng)
     if rng.random() < 0.5:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 95))]
-        image = cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR)
+        compressed = cv2.imencode(".jpg", image, quality)[1]
+        image = np.asarray(cv2.imdecode(compressed, cv2.IMREAD_COLOR))
     return image
 
 
@@ -143,7 +146,7 @@ def _add_shapes(rng: np.random.Generator, image: Image, count: int) -> None:
 def _add_noise(rng: np.random.Generator, image: Image) -> Image:
     """Leaves, plaster, clouds: two octaves of noise added to all channels."""
     height, width = image.shape[:2]
-    noise = np.full((height, width), 128, np.uint8)
+    noise: Image = np.full((height, width), 128, np.uint8)
     for cells in (rng.integers(3, 12), rng.integers(12, 120)):
         shape = (int(cells), max(int(cells * width / height), 2))
         coarse = rng.normal(128, rng.uniform(2, 22), shape).clip(0, 255).astype(np.uint8)
