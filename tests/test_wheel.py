@@ -1,0 +1,74 @@
+"""The built wheel: what it holds, and that its runtime works where nothing else is installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from training.data.rendered import render_person
+
+ROOT = Path(__file__).parent.parent
+BLOCKER = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"torch", "coremltools", "executorch", "openvino", "onnx", "accelerate", "matplotlib"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Blocker())
+"""
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory):
+    """The wheel's files in a folder of their own, beside a blocker that hides everything but its dependencies."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout[-2000:] + built.stderr[-2000:]
+    [wheel] = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "site")
+    (folder / "site" / "sitecustomize.py").write_text(BLOCKER)
+    return folder / "site"
+
+
+def test_contents(unpacked):
+    names = {str(p.relative_to(unpacked)) for p in unpacked.rglob("*") if p.is_file()}
+    assert {
+        "tfpose_edge/py.typed",
+        "runtime/py.typed",
+        "runtime/models/tiny.onnx",
+        "runtime/models/tiny.onnx.json",
+    } <= names
+    assert {"training/train.py", "training/data/posture_prior.npz", "converters/__main__.py"} <= names
+    assert not any(name.startswith(("tests/", "examples/", "docs/")) for name in names)
+    packages = {name.split("/")[0] for name in names if name.endswith(".py")} - {"sitecustomize.py"}
+    assert packages == {"tfpose_edge", "training", "converters", "runtime"}
+
+
+def test_the_webcam_runs_in_an_empty_environment(unpacked, tmp_path):
+    person = render_person(np.random.default_rng(3))
+    cv2.imwrite(str(tmp_path / "picture.jpg"), person.image)
+    environment = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    environment["PYTHONPATH"] = str(unpacked)
+    command = [sys.executable, "-m", "runtime.webcam", "--source", "picture.jpg", "--json", "pose.jsonl"]
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    [line] = (tmp_path / "pose.jsonl").read_text().splitlines()
+    keypoints_xy = np.array(json.loads(line)["persons"][0]["keypoints_xy"])
+    assert keypoints_xy.shape == (17, 2) and np.isfinite(keypoints_xy).all()
+    where = subprocess.run(
+        [sys.executable, "-c", "import runtime; print(runtime.__file__)"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert where.stdout.startswith(str(unpacked))
