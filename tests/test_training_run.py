@@ -8,6 +8,7 @@ import json
 import cv2
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from photographs import write_data_set
 
 from runtime.errors import InputError
@@ -112,6 +113,16 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(criterion, "_loss_scores", lambda *_: torch.tensor(float("nan")))
     with pytest.raises(engine.NonFiniteLoss, match=r"loss_keypoints 0\.\d+, loss_heatmaps .*, loss_scores nan"):
         train(options(tmp_path))
+
+
+def test_bf16_computes_in_bf16_and_keeps_fp32_weights(tmp_path):
+    AcceleratorState._reset_state()  # one precision per process is its rule
+    half = train(options(tmp_path, output=tmp_path / "half", precision="bf16"))
+    AcceleratorState._reset_state()
+    full = train(options(tmp_path, output=tmp_path / "full", precision="fp32"))
+    losses = [lines(folder, "epoch")[-1]["loss"] for folder in (half, full)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.1) and losses[0] != losses[1]
+    assert all(value.dtype != torch.bfloat16 for value in weights(half).values())
 
 
 def test_initial_weights(tmp_path):
