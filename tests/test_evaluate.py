@@ -15,7 +15,10 @@ from runtime.skeleton import LSP_14
 from tfpose_edge import PRESETS, TFPose, save_checkpoint
 from training.data.coco import DataSpec, load_persons
 from training.evaluate import evaluate, main
-from training.predictor import FlipTest
+from training.options import Options
+from training.predictor import CheckpointPredictor, FlipTest
+from training.run import RunFolder
+from training.train import train
 
 
 class Oracle:
@@ -74,6 +77,16 @@ def test_results_file_scores_as_it_was(tmp_path, spec, checkpoint):
         a, b = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
         assert a["value"] == pytest.approx(b["value"], abs=1e-6)
         assert {"metric", "value", "per_keypoint", "persons", "score_mode"} <= set(a)
+
+
+def test_validation_in_training_is_the_same_figure(tmp_path, spec):
+    """33 persons: more than a batch of validation, and no multiple of it."""
+    data = write_data_set(tmp_path / "val", 33)
+    given = Options(rendered=4, batch_size=4, epochs=1, workers=0, threads=1, val=data, output=tmp_path / "run")
+    folder = train(given)
+    [line] = [line for line in RunFolder(folder).read_log() if line["kind"] == "epoch"]
+    figures, _ = evaluate(CheckpointPredictor(folder / "last.safetensors"), DataSpec.parse(data), "pck")
+    assert line["pck"] == pytest.approx(figures["value"], abs=1e-9)
 
 
 def test_flip_test_of_an_equivariant_predictor_changes_nothing():

@@ -18,7 +18,7 @@ from training.data import crops, show
 from training.data.calibration import calibration_crops
 from training.data.coco import DataSpec, load_persons, read_image
 from training.data.crops import Augmentation
-from training.data.dataset import EpochSampler, JoinedPeople, PhotographedPeople, RenderedPeople
+from training.data.dataset import EpochSampler, JoinedPeople, PhotographedPeople, RenderedPeople, in_order
 
 TINY = PRESETS["tiny"]
 
@@ -195,6 +195,10 @@ def test_sampler_resumes_and_shares():
     assert list(whole) != batches
     parts = [list(EpochSampler(10, 4, 3, rank, 2)) for rank in range(2)]
     assert [sorted(a + b) for a, b in zip(*parts, strict=True)] == [sorted(b) for b in batches]
+
+
+def test_in_order_visits_everything_once():
+    assert in_order(5, 2) == [[(0, 0), (0, 1)], [(0, 2), (0, 3)], [(0, 4)]]
 
 
 def test_calibration_crops_are_those_of_the_runtime(data):

@@ -20,7 +20,7 @@ from runtime.errors import PoseError
 from runtime.skeleton import sigmas
 from tfpose_edge import PoseConfig, TFPose
 from training import criterion
-from training.data.dataset import Batch, EpochSampler
+from training.data.dataset import Batch, Key
 from training.optimizer import set_lr
 
 
@@ -30,9 +30,9 @@ class NonFiniteLoss(PoseError):
     exit_code = 3
 
 
-def loader(data: Dataset[Batch], sampler: EpochSampler, workers: int) -> DataLoader[Batch]:
-    """Batches of `data` in the order of `sampler`."""
-    return DataLoader(data, batch_sampler=sampler, num_workers=workers, worker_init_fn=_leave_interrupts)
+def loader(data: Dataset[Batch], batches: Iterable[list[Key]], workers: int) -> DataLoader[Batch]:
+    """Batches of `data`, by their keys."""
+    return DataLoader(data, batch_sampler=batches, num_workers=workers, worker_init_fn=_leave_interrupts)
 
 
 def train_epoch(

@@ -21,7 +21,7 @@ from tfpose_edge import PRESETS, PoseConfig, TFPose, count_parameters, load_chec
 from training import engine, figures, metrics
 from training.data.coco import DataSpec, load_persons
 from training.data.crops import Augmentation
-from training.data.dataset import EpochSampler, JoinedPeople, PhotographedPeople, RenderedPeople
+from training.data.dataset import EpochSampler, JoinedPeople, PhotographedPeople, RenderedPeople, in_order
 from training.optimizer import build_optimizer, schedule
 from training.options import Plan
 from training.run import Progress, RunFolder
@@ -164,7 +164,7 @@ class Session:
         """Mean OKS and PCK@0.2 on the validation data, in percent."""
         if self.val is None:
             return {}
-        batches = engine.loader(self.val, EpochSampler(len(self.val), 32, 0), 0)
+        batches = engine.loader(self.val, in_order(len(self.val), 32), 0)
         found = engine.predict(self._shipped(), batches, self.accelerator.device)
         persons = [self.val.persons[i] for i in found["place"]]
         names = self.model.config.keypoint_names

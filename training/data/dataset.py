@@ -161,6 +161,11 @@ class EpochSampler(Sampler[list[Key]]):
             yield [(self.epoch, int(index)) for index in batch[share]]
 
 
+def in_order(length: int, batch_size: int) -> list[list[Key]]:
+    """Batches of keys that go through a data set once, each item once."""
+    return [[(0, i) for i in range(start, min(start + batch_size, length))] for start in range(0, length, batch_size)]
+
+
 def _item(crop: Crop, index: int) -> Batch:
     return Batch(
         crops=torch.from_numpy(crop.image).permute(2, 0, 1).contiguous(),
