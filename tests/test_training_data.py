@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -93,6 +94,17 @@ def test_bad_annotations(edited, tmp_path):
         (lambda c: c["annotations"][0].update(keypoints="abc"), "annotation 100"),
         (lambda c: c["annotations"][0].update(bbox=None), "annotation 100"),
         (lambda c: c["annotations"].append(7), "annotation 7"),
+        (lambda c: c["annotations"][0].update(area=float("nan")), "'area' is nan"),
+        (lambda c: c["annotations"][0].update(area=-4), "'area' is -4"),
+        (lambda c: c["annotations"][0].update(area="9"), "'area' is '9'"),
+        (lambda c: c["annotations"][0].update(id=101), "annotation 101: 'id' is 101"),
+        (lambda c: c["annotations"][0].update(id="a"), "annotation a: 'id' is 'a'"),
+        (lambda c: c["annotations"][0].update(id=None), "annotation None: 'id' is None"),
+        (lambda c: c["annotations"][0].update(image_id="1"), "annotation 100: 'image_id' is '1'"),
+        (lambda c: c["annotations"][0].update(image_id=[1]), "annotation 100: 'image_id' is"),
+        (lambda c: c["annotations"][0].update(image_id=77), "annotation 100: 'image_id' is 77"),
+        (lambda c: c["annotations"][0].update(image_id=None), "annotation 100: 'image_id' is None"),
+        (lambda c: c["images"][0].update(id="1"), "every image needs"),
     ]:
         shutil.rmtree(tmp_path / "edited", ignore_errors=True)
         with pytest.raises(InputError, match=message):
@@ -103,7 +115,7 @@ def test_bad_annotations(edited, tmp_path):
 
 def test_a_rare_bad_record_is_reported_and_left_out(edited, capsys):
     def one_in_two_hundred(content):
-        content["annotations"] = content["annotations"] * 80
+        content["annotations"] = [{**r, "id": i} for i, r in enumerate(content["annotations"] * 80)]
         content["annotations"][5] = {**content["annotations"][5], "bbox": [0, 0, -1, 5]}
 
     persons = load_persons(edited(one_in_two_hundred), COCO_17).persons
@@ -117,6 +129,51 @@ def test_bad_pictures(tmp_path):
     (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0 and then nothing")
     with pytest.raises(InputError, match="not a readable picture"):
         read_image(tmp_path / "cut.jpg")
+
+
+def test_half_a_jpeg_is_no_picture(tmp_path):
+    whole = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (96, 96, 3), np.uint8))[1].tobytes()
+    (tmp_path / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="not a readable picture"):
+        read_image(tmp_path / "half.jpg")
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    with pytest.raises(InputError, match="not a readable picture"):
+        read_image(tmp_path / "empty.jpg")
+
+
+def test_records_without_an_id_get_one_of_their_own(edited):
+    def without_ids(content):
+        content["annotations"][0].pop("id")
+        content["annotations"][1].pop("id")
+        content["annotations"][2]["id"] = 1
+
+    assert [p.annotation_id for p in load_persons(edited(without_ids)).persons] == [0, 4, 1]
+
+
+def test_records_of_other_images_and_categories_are_skipped(edited, capsys):
+    def change(content):
+        content["annotations"][1]["category_id"] = 7
+        content["annotations"].append({"category_id": [8], "image_id": "no"})
+
+    spec = edited(change)
+    assert [p.image_id for p in load_persons(spec).persons] == [1, 3]
+    chosen = load_persons(DataSpec(spec.annotations, spec.images, 3))
+    assert [p.image_id for p in chosen.persons] == [3] and chosen.other_image_ids == {1, 2}
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("area", [None, 0])
+def test_no_area_is_a_share_of_the_box(edited, area):
+    person = load_persons(edited(lambda c: c["annotations"][0].update(area=area, bbox=[0, 0, 10, 20]))).persons[0]
+    assert person.area == pytest.approx(0.53 * 200)
+
+
+def test_no_labelled_person(edited):
+    spec = edited(lambda c: [a.update(keypoints=[0] * 51) for a in c["annotations"]] and None)
+    data = f"{spec.annotations}:{spec.images}"
+    with pytest.raises(InputError, match="no person with labelled key points"):
+        calibration_crops((96, 128), 1.25, data)
+    assert show.main(["--data", data, "--output", str(spec.images / "sheet.png")]) == 4
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -219,3 +276,14 @@ def test_contact_sheet_of_augmented_crops(data, tmp_path, capsys):
     assert show.main(["--data", "nothing", "--output", str(tmp_path / "none.png")]) == 4
     assert "is not ANN.json:IMAGES" in capsys.readouterr().err
     assert not (tmp_path / "none.png").exists()
+
+
+def test_contact_sheet_where_none_can_be_written(tmp_path, capsys, monkeypatch):
+    def no_work(*_):
+        raise AssertionError("work before the target was checked")
+
+    monkeypatch.setattr(show, "rendered_sheet", no_work)
+    for target, message in [("none/x.png", "there is no folder"), ("x.doc", "extension '.doc'"), (".", "is a folder")]:
+        assert show.main(["--output", str(tmp_path / target)]) == 4
+        assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

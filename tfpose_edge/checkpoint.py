@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +27,39 @@ def save_checkpoint(path: str | Path, model: TFPose, provenance: dict[str, Any] 
         path: target; its folder must exist.
         model: weights are written as they are (fp16 stays fp16), the sampler is not.
         provenance: JSON-able account of where the weights come from: data, epochs, figures.
+    Raises:
+        ValueError: the target cannot be a file there (`check_target`).
     """
-    path = Path(path)
     metadata = {
         "format": FORMAT,
         "config": model.config.to_json(),
         "provenance": json.dumps(provenance if provenance is not None else {}),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with written_whole(path) as temporary:
         save_file(tensors, temporary, metadata=metadata)
         temporary.chmod(0o644)  # safetensors writes files that only their owner can read
+
+
+def check_target(path: str | Path) -> Path:
+    """The path, if a file can be written there; ValueError if its folder is missing or not writable, or it is one."""
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: cannot be written: there is no folder {path.parent}")
+    if path.is_dir():
+        raise ValueError(f"{path}: cannot be written: it is a folder")
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"{path}: cannot be written: no permission to write in {path.parent}")
+    return path
+
+
+@contextlib.contextmanager
+def written_whole(path: str | Path) -> Iterator[Path]:
+    """A temporary name that becomes `path` at the end, or disappears on an exception; errors as `check_target`."""
+    path = check_target(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -53,7 +76,7 @@ def load_checkpoint(path: str | Path, sampler: str | Sampler = "auto") -> TFPose
         model = TFPose(PoseConfig.from_json(metadata["config"]), sampler)
         tensors = load_file(path)
         model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
-    except (RuntimeError, TypeError, json.JSONDecodeError, SafetensorError) as error:
+    except (RuntimeError, TypeError, ValueError, SafetensorError) as error:
         raise ValueError(f"{path}: the checkpoint does not fit its own configuration: {error}") from error
     return model.eval()
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from runtime import geometry
 from training.data import crops
-from training.data.coco import DataSpec, load_persons, read_image
+from training.data.coco import DataSpec, check_labelled, load_persons, read_image
 from training.data.rendered import render_person
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.float64]]
@@ -28,7 +28,7 @@ def calibration_crops(
         count: how many; fewer where the data set has fewer.
         seed: of the rendered people.
     Raises:
-        InputError: the data set cannot be read.
+        InputError: the data set cannot be read, or has no person with labelled key points.
     """
     pairs = _photographs(data, count) if data else _rendered(count, seed)
     cut = [
@@ -45,6 +45,7 @@ def _rendered(count: int, seed: int) -> Iterator[Pair]:
 
 
 def _photographs(data: str, count: int) -> Iterator[Pair]:
-    persons = load_persons(DataSpec.parse(data)).labelled
+    spec = DataSpec.parse(data)
+    persons = check_labelled(load_persons(spec), spec)
     for place in np.unique(np.linspace(0, len(persons) - 1, min(count, len(persons))).astype(int)):
         yield read_image(persons[place].image_path), persons[place].box_xyxy

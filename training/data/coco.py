@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,8 @@ class PersonSet:
     image_paths: dict[int, Path]
     names: tuple[str, ...]
     """Key points of the file's skeleton, in its order."""
+    other_image_ids: frozenset[int] = frozenset()
+    """Images of the file that are outside the chosen range."""
 
     @property
     def labelled(self) -> list[Person]:
@@ -111,30 +113,55 @@ def load_persons(spec: DataSpec, keypoint_names: Sequence[str] | None = None) ->
     keypoint_names = names if keypoint_names is None else keypoint_names
     if not set(names) & set(keypoint_names):
         raise InputError(f"{spec.annotations}: none of its key points ({', '.join(names)}) is asked for")
-    paths = _image_paths(images, spec)
-    persons, problems = [], []
-    for record in content["annotations"]:
-        if isinstance(record, dict) and record.get("image_id") not in paths:
-            continue
+    paths, known = _image_paths(images, spec), frozenset(_image_paths(content["images"], spec))
+    persons, problems, taken = [], [], set[int]()
+    for identity, record in _numbered(content["annotations"]):
         if isinstance(record, dict) and record.get("category_id", category.get("id")) != category.get("id"):
             continue
         try:
-            persons.append(_person(record, names, keypoint_names, paths))
-        except (TypeError, ValueError, KeyError) as error:
-            identity = record.get("id") if isinstance(record, dict) else record
+            if _image_of(record, known) in paths:
+                persons.append(_person(record, _check_id(identity, taken), names, keypoint_names, paths))
+        except (TypeError, ValueError, KeyError, OverflowError) as error:
             problems.append(f"annotation {identity}: {error}")
     _report(problems, len(persons), spec.annotations)
-    return PersonSet(persons, list(paths), paths, names)
+    return PersonSet(persons, list(paths), paths, names, known - set(paths))
+
+
+def check_labelled(found: PersonSet, spec: DataSpec) -> list[Person]:
+    """The labelled persons of a data set; InputError if there is none."""
+    if not found.labelled:
+        raise InputError(f"{spec.annotations}: no person with labelled key points in {len(found.image_ids)} images")
+    return found.labelled
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """Decode a picture to (H, W, 3) uint8 BGR; InputError if it is missing or damaged."""
+    """Decode a picture to (H, W, 3) uint8 BGR; InputError if it is missing, damaged or truncated."""
     if not path.is_file():
         raise InputError(f"{path}: no such picture")
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    try:
+        encoded = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None  # imread accepts half a JPEG
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except cv2.error as error:
+        raise InputError(f"{path}: not a readable picture: {error.err}") from error
     if image is None:
         raise InputError(f"{path}: not a readable picture (damaged or truncated, or no picture at all)")
     return image  # type: ignore[return-value]
+
+
+def is_integer(value: object) -> bool:
+    """Whether a JSON value is an integer; true and false are none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_finite(value: object) -> bool:
+    """Whether a JSON value is a number that is neither infinite nor NaN."""
+    return (
+        isinstance(value, int | float | np.number)
+        and not isinstance(value, bool)
+        and bool(abs(value) <= sys.float_info.max)
+    )
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -160,14 +187,46 @@ def _keypoint_category(content: dict[str, Any], path: Path) -> dict[str, Any]:
 
 def _image_paths(images: list[Any], spec: DataSpec) -> dict[int, Path]:
     try:
-        return {int(image["id"]): spec.images / str(image["file_name"]) for image in images}
-    except (TypeError, KeyError, ValueError) as error:
+        if not all(is_integer(image["id"]) for image in images):
+            raise TypeError("another type")
+        return {image["id"]: spec.images / str(image["file_name"]) for image in images}
+    except (TypeError, KeyError) as error:
         raise InputError(
             f"{spec.annotations}: every image needs an integer 'id' and a 'file_name' ({error})"
         ) from error
 
 
-def _person(record: dict[str, Any], names: Sequence[str], wanted: Sequence[str], paths: dict[int, Path]) -> Person:
+def _numbered(records: list[Any]) -> Iterator[tuple[Any, Any]]:
+    """(id, record): the record's own id, or a number that no other has where it has none: its position, if free."""
+    given = {r["id"] for r in records if isinstance(r, dict) and is_integer(r.get("id"))}
+    for place, record in enumerate(records):
+        number = place
+        while number in given:
+            number += len(records)  # the places' remainders differ, so these numbers do
+        yield (record.get("id", number) if isinstance(record, dict) else record), record
+
+
+def _image_of(record: Any, known: frozenset[int]) -> int:
+    """A record's image, of those `known` to the file; ValueError otherwise."""
+    if not isinstance(record, dict):
+        raise ValueError("not an object")
+    image_id: int = record.get("image_id")  # type: ignore[assignment]
+    if not is_integer(image_id) or image_id not in known:
+        raise ValueError(f"'image_id' is {image_id!r}; it must be the integer id of one of the file's images")
+    return image_id
+
+
+def _check_id(identity: Any, taken: set[int]) -> int:
+    """An annotation's id, noted in `taken`; ValueError if it is no integer or there already."""
+    if not is_integer(identity) or identity in taken:
+        raise ValueError(f"'id' is {identity!r}; it must be an integer that no other annotation has")
+    taken.add(identity)
+    return int(identity)
+
+
+def _person(
+    record: dict[str, Any], identity: int, names: Sequence[str], wanted: Sequence[str], paths: dict[int, Path]
+) -> Person:
     values = np.asarray(record["keypoints"], dtype=np.float64)
     if values.shape != (3 * len(names),) or not np.isfinite(values).all():
         raise ValueError(f"'keypoints' must be {3 * len(names)} finite numbers, x, y, v for each of the names")
@@ -178,16 +237,26 @@ def _person(record: dict[str, Any], names: Sequence[str], wanted: Sequence[str],
     keypoints, visible, named = _join(values.reshape(-1, 3), names, wanted)
     return Person(
         image_path=paths[record["image_id"]],
-        image_id=int(record["image_id"]),
-        annotation_id=int(record.get("id", -1)),
+        image_id=record["image_id"],
+        annotation_id=identity,
         keypoints_xy=keypoints,
         visible=visible,
         named=named,
         box_xyxy=np.array([x, y, x + width, y + height]),
-        area=float(record.get("area") or AREA_OF_BOX * width * height),
+        area=_area(record, AREA_OF_BOX * width * height),
         head_size=_head_size(record),
         crowd=crowd,
     )
+
+
+def _area(record: dict[str, Any], otherwise: float) -> float:
+    """A record's area in square px, `otherwise` where it has none; ValueError unless it is finite and above 0."""
+    area = record.get("area")
+    if area is None or (is_finite(area) and area == 0):
+        return otherwise
+    if not is_finite(area) or area < 0:
+        raise ValueError(f"'area' is {area!r}; it must be a finite number above 0")
+    return float(area)
 
 
 def _join(

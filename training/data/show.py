@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 from runtime.errors import InputError
 from runtime.skeleton import COCO_17, limbs
 from tfpose_edge import PoseConfig
-from training.data.coco import DataSpec, load_persons
+from tfpose_edge.checkpoint import check_target, written_whole
+from training.data.coco import DataSpec, check_labelled, load_persons
 from training.data.crops import Augmentation
 from training.data.dataset import PhotographedPeople
 from training.data.rendered import render_person
@@ -72,11 +74,12 @@ def crops_sheet(data: str, count: int, seed: int, columns: int, plain: bool = Fa
     """A contact sheet of `count` augmented crops of DATA = ANN.json:IMAGES[:FIRST-LAST], as training sees them.
 
     Raises:
-        InputError: the data cannot be read.
+        InputError: the data cannot be read, or have no person with labelled key points.
     """
-    found = load_persons(DataSpec.parse(data))
+    spec = DataSpec.parse(data)
+    found = load_persons(spec)
     config = PoseConfig(keypoint_names=found.names)
-    people = PhotographedPeople(found.labelled, config, Augmentation(), seed)
+    people = PhotographedPeople(check_labelled(found, spec), config, Augmentation(), seed)
     images = []
     for index in range(min(count, len(people))):
         item = people[0, index]
@@ -90,6 +93,22 @@ def _colour(name: str) -> tuple[int, int, int]:
     return SIDE_COLOURS.get(name.split("_")[0], MIDDLE_COLOUR)
 
 
+def check_picture_target(path: Path) -> None:
+    """InputError if no picture can be written there: no such folder, or an extension that is no picture's."""
+    try:
+        check_target(path)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    if not cv2.haveImageWriter(str(path)):
+        raise InputError(f"{path}: no picture format has the extension {path.suffix!r}; legal are .png, .jpg and such")
+
+
+def write_picture(path: Path, image: Image) -> None:
+    """Write a picture (H, W, 3) BGR in the format of its extension, whole or not at all."""
+    with written_whole(path) as temporary:
+        temporary.write_bytes(cv2.imencode(path.suffix, image)[1].tobytes())
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -100,15 +119,21 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="another seed, other people (default 0)")
     parser.add_argument("--columns", type=int, default=10, help="pictures per row (default 10)")
     parser.add_argument("--plain", action="store_true", help="pictures without key points")
-    parser.add_argument("--output", default="contact_sheet.png", metavar="PNG", help="default contact_sheet.png")
+    parser.add_argument(
+        "--output", type=Path, default=Path("contact_sheet.png"), metavar="PNG", help="default contact_sheet.png"
+    )
     args = parser.parse_args(argv)
     try:
+        check_picture_target(args.output)
         how = (args.rendered, args.seed, args.columns, args.plain)
         sheet = crops_sheet(args.data, *how) if args.data else rendered_sheet(*how)
+        write_picture(args.output, sheet)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code if isinstance(error, InputError) else 2
-    cv2.imwrite(args.output, sheet)
+    except OSError as error:
+        print(f"error: {args.output}: cannot be written: {error.strerror}", file=sys.stderr)
+        return InputError.exit_code
     print(args.output)
     return 0
 
