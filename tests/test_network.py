@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tfpose_edge import PRESETS, PoseConfig, TFPose, load_checkpoint, read_provenance, save_checkpoint
+from tfpose_edge.attention import get_sampler
 from tfpose_edge.backbone import ResNet
 from tfpose_edge.flops import count_gmacs, main, paper_table
 from tfpose_edge.position import pixel_centres, sine_embedding
@@ -96,6 +97,27 @@ def test_gradient_may_pass_between_layers_when_asked():
     model = unsettle(TFPose(dataclasses.replace(TINY, detach_reference_points=False)))
     model(crops()).per_layer[-1].sum().backward()
     assert model.keypoint_heads[0].layers[0].weight.grad.abs().sum() > 0
+
+
+def test_coordinates_stay_fp32_under_autocast():
+    seen = []
+
+    def spy(value, reference_points, sampling_offsets, attention_logits, spatial_shapes):
+        seen.append((value.dtype, reference_points.dtype, sampling_offsets.dtype))
+        return get_sampler("grid_sample")(value, reference_points, sampling_offsets, attention_logits, spatial_shapes)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        output = TFPose(TINY, sampler=spy).eval()(crops())
+    assert set(seen) == {(torch.bfloat16, torch.float32, torch.float32)}
+    assert output.keypoints.dtype == torch.float32
+
+
+def test_every_parameter_learns():
+    for config in (TINY, dataclasses.replace(TINY, num_encoder_layers=0)):
+        model = unsettle(TFPose(config))
+        output = model(crops())
+        (output.per_layer.sum() + output.scores.sum() + model.heatmaps(output.memory).sum()).backward()
+        assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
 
 def test_normalisation_is_inside(model):
@@ -192,6 +214,28 @@ def test_checkpoint_errors(tmp_path, model):
     save_file({"x": torch.zeros(1)}, path, {"format": "tfpose-edge/1", "config": TINY.to_json()})
     with pytest.raises(ValueError, match="does not fit its own configuration"):
         load_checkpoint(path)
+    for config in ('{"n_heads": 0}', "[]", "{", '{"n_heads": "8"}', '{"levels": 5}', '{"levels": [[5]]}', "null"):
+        save_file({"x": torch.zeros(1)}, path, {"format": "tfpose-edge/1", "config": config})
+        with pytest.raises(ValueError, match="does not fit its own configuration"):
+            load_checkpoint(path)
+
+
+def test_a_checkpoint_needs_a_folder(tmp_path, model):
+    with pytest.raises(ValueError, match="there is no folder"):
+        save_checkpoint(tmp_path / "none" / "c.safetensors", model)
+    with pytest.raises(ValueError, match="it is a folder"):
+        save_checkpoint(tmp_path, model)
+
+
+def test_costs_are_written_whole_or_refused_at_once(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("tfpose_edge.flops.count_gmacs", lambda _: 1.0)
+    assert main(["--preset", "tiny", "--json", str(tmp_path / "f.json")]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["f.json"]
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as usage:
+        main(["--preset", "tiny", "--json", str(tmp_path / "none" / "f.json")])
+    out, err = capsys.readouterr()
+    assert usage.value.code == 2 and "there is no folder" in err and not out
 
 
 @pytest.mark.parametrize(
@@ -203,6 +247,21 @@ def test_checkpoint_errors(tmp_path, model):
         ({"levels": (1, 2, 3, 4, 5)}, "stages 2..5"),
         ({"d_model": 100}, "d_model is 100"),
         ({"num_decoder_layers": 0}, "at least 1"),
+        ({"num_encoder_layers": -1}, "num_encoder_layers is -1; legal are integers of at least 0"),
+        ({"n_heads": 0}, "n_heads is 0"),
+        ({"n_points": 0}, "n_points is 0"),
+        ({"ffn_dim": 0}, "ffn_dim is 0"),
+        ({"d_model": 0}, "d_model is 0"),
+        ({"heatmap_channels": -1}, "heatmap_channels is -1"),
+        ({"n_heads": 8.0}, "n_heads is 8.0"),
+        ({"dropout": 1.0}, "dropout is 1.0"),
+        ({"dropout": float("nan")}, "dropout is nan"),
+        ({"padding": float("inf")}, "padding is inf"),
+        ({"padding": 0.9}, "padding is 0.9"),
+        ({"input_size_wh": (96,)}, "input_size_wh is (96,)"),
+        ({"input_size_wh": (96, 96, 96)}, "two positive multiples of 32"),
+        ({"keypoint_names": "nose"}, "keypoint_names is 'nose'"),
+        ({"keypoint_names": ("nose", 3)}, "a tuple of texts"),
         ({"keypoint_names": ("nose", "nose")}, "different names"),
         ({"backbone_width": 3}, "backbone_width is 3"),
     ],

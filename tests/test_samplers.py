@@ -114,3 +114,8 @@ def test_names():
     assert resolve_sampler(oracle) == ("oracle", oracle)
     with pytest.raises(ValueError, match=r"unknown sampler 'bilinear'; legal are auto, grid_sample, gather, tent"):
         get_sampler("bilinear")
+    assert get_sampler("auto") is get_sampler("grid_sample")
+    with pytest.raises(
+        ValueError, match=r"fused: the GPU kernel is not part of this version; legal here are auto, gri"
+    ):
+        get_sampler("fused")

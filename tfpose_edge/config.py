@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,23 +59,40 @@ class PoseConfig:
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES:
             raise ValueError(f"backbone is {self.backbone!r}; legal are {', '.join(BACKBONES)}")
-        if self.backbone_width < 8 or self.backbone_width % 8:
+        self._check_integers()
+        if self.backbone_width % 8:
             raise ValueError(f"backbone_width is {self.backbone_width}; it must be a positive multiple of 8")
-        if any(size <= 0 or size % 32 for size in self.input_size_wh):
-            raise ValueError(f"input_size_wh is {self.input_size_wh}; both must be positive multiples of 32")
+        if len(self.input_size_wh) != 2 or any(size % 32 for size in self.input_size_wh):
+            raise ValueError(f"input_size_wh is {self.input_size_wh}; it must be two positive multiples of 32")
         if not self.levels or self.levels[-1] != 5 or self.levels != tuple(range(self.levels[0], 6)):
             raise ValueError(f"levels is {self.levels}; legal are (5,), (4, 5), (3, 4, 5) and (2, 3, 4, 5)")
         if self.levels[0] < 2:
             raise ValueError(f"levels is {self.levels}; the backbone has stages 2..5")
         if self.d_model % self.n_heads or self.d_model % 32:
             raise ValueError(f"d_model is {self.d_model}; it must be a multiple of 32 and of n_heads ({self.n_heads})")
-        if self.num_decoder_layers < 1 or self.num_encoder_layers < 0:
-            raise ValueError(
-                f"num_encoder_layers is {self.num_encoder_layers} (at least 0) and "
-                f"num_decoder_layers is {self.num_decoder_layers} (at least 1)"
-            )
-        if not self.keypoint_names or len(set(self.keypoint_names)) != len(self.keypoint_names):
-            raise ValueError(f"keypoint_names must be different names, at least one; got {self.keypoint_names}")
+        if not _is_number(self.dropout) or not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout!r}; legal is 0 up to, not including, 1")
+        if not _is_number(self.padding) or not 1 <= self.padding < math.inf:
+            raise ValueError(f"padding is {self.padding!r}; it must be a finite number, at least 1")
+        names = self.keypoint_names
+        if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"keypoint_names is {names!r}; it must be a tuple of texts")
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"keypoint_names must be different names, at least one; got {names}")
+
+    def _check_integers(self) -> None:
+        """ValueError unless counts and sizes are integers of at least 1, the number of encoder layers of at least 0."""
+        for field in ("input_size_wh", "levels"):
+            if not isinstance(getattr(self, field), tuple):
+                raise ValueError(f"{field} is {getattr(self, field)!r}; it must be a tuple of integers")
+        at_least = dict.fromkeys(
+            ("backbone_width", "d_model", "n_heads", "n_points", "ffn_dim", "num_decoder_layers", "heatmap_channels"), 1
+        )
+        for field, least in {**at_least, "num_encoder_layers": 0, "input_size_wh": 1, "levels": 1}.items():
+            value = getattr(self, field)
+            for number in value if isinstance(value, tuple) else (value,):
+                if not isinstance(number, int) or isinstance(number, bool) or number < least:
+                    raise ValueError(f"{field} is {value!r}; legal are integers of at least {least}")
 
     @property
     def num_keypoints(self) -> int:
@@ -93,13 +111,19 @@ class PoseConfig:
 
     @classmethod
     def from_json(cls, text: str) -> PoseConfig:
-        """Read `to_json`'s text back; ValueError names unknown fields."""
+        """Read `to_json`'s text back; ValueError names what is unknown or not legal."""
         values: dict[str, Any] = json.loads(text)
+        if not isinstance(values, dict):
+            raise ValueError(f"the configuration is {text[:40]!r}; it must be a JSON object")
         unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
         if unknown:
             raise ValueError(f"unknown fields in the configuration: {', '.join(unknown)}")
         fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**fields)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _r18(**changes: Any) -> PoseConfig:

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from tfpose_edge.checkpoint import check_target, written_whole
 from tfpose_edge.config import PRESETS, PoseConfig
 from tfpose_edge.model import TFPose
 
@@ -66,11 +67,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--paper", action="store_true", help="the paper's rows beside ours")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON, too")
     args = parser.parse_args(argv)
+    try:
+        if args.json:
+            check_target(args.json)
+    except ValueError as error:
+        parser.error(str(error))
     rows = paper_table() if args.paper else _preset_table([args.preset] if args.preset else list(PRESETS))
     for row in rows:
         print(_line(row))
     if args.json:
-        args.json.write_text(json.dumps(rows, indent=2) + "\n")
+        with written_whole(args.json) as temporary:
+            temporary.write_text(json.dumps(rows, indent=2) + "\n")
     return 0
 
 

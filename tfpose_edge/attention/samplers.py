@@ -27,19 +27,26 @@ SAMPLERS = {
     "tent": "tent-function weights and matmuls only: for accelerators that cannot gather",
 }
 """Name -> what it is. Each lives in the module of that name and is called `sample`."""
+AUTO = "grid_sample"
+"""What "auto" picks: the reference, which runs everywhere."""
+NOT_HERE = {"fused": "the GPU kernel is not part of this version"}
+"""Samplers by name that cannot run -> why."""
 
 
 def get_sampler(name: str) -> Sampler:
-    """The sampler of that name; ValueError lists the legal names."""
+    """The sampler of that name, or the one that "auto" picks; ValueError lists the legal names."""
+    name = AUTO if name == "auto" else name
+    legal = f"auto, {', '.join(SAMPLERS)} or a callable"
+    if name in NOT_HERE:
+        raise ValueError(f"{name}: {NOT_HERE[name]}; legal here are {legal}")
     if name not in SAMPLERS:
-        raise ValueError(f"unknown sampler {name!r}; legal are auto, {', '.join(SAMPLERS)} or a callable")
+        raise ValueError(f"unknown sampler {name!r}; legal are {legal}")
     sampler: Sampler = importlib.import_module(f"tfpose_edge.attention.{name}").sample
     return sampler
 
 
 def resolve_sampler(sampler: str | Sampler) -> tuple[str, Sampler]:
-    """(name, callable) for a name, "auto" or a callable; "auto" is the reference, which runs everywhere."""
+    """(name, callable) for a name, "auto" or a callable; "auto" is `AUTO`."""
     if callable(sampler):
         return getattr(sampler, "__name__", type(sampler).__name__), sampler
-    name = "grid_sample" if sampler == "auto" else sampler
-    return name, get_sampler(name)
+    return AUTO if sampler == "auto" else sampler, get_sampler(sampler)
