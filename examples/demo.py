@@ -38,7 +38,9 @@ def main() -> None:
     args.output.mkdir(parents=True, exist_ok=True)
     run = args.output / "run"
     trained = ["--epochs", str(args.epochs), "--rendered", str(args.rendered), "--output", str(run)]
-    step("training.train", "--preset", "tiny", *trained, *(["--resume"] if (run / "state").exists() else []))
+    step(
+        "training.train", "--preset", "tiny", *trained, *(["--resume"] if (run / "state" / "state.pt").exists() else [])
+    )
     artifacts = args.output / "artifacts"
     to = ["--to", *FORMATS, "--output", str(artifacts), "--json", str(args.output / "conversion.json")]
     step("converters", str(run / "best.safetensors"), *to)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tfpose_edge.attention.module import in_full_precision
+
 
 class KeypointHead(nn.Module):
     """Three-layer perceptron C-C-2: the refinement delta of one decoder layer (eq. 4); starts at zero."""
@@ -23,7 +25,7 @@ class KeypointHead(nn.Module):
 
     def forward(self, query: Tensor) -> Tensor:
         """query (B, K, C) -> delta (B, K, 2), added to the logits of the key points."""
-        return self.layers(query)  # type: ignore[no-any-return]
+        return in_full_precision(self.layers, query)
 
 
 class ScoreHead(nn.Module):

@@ -53,7 +53,7 @@ class TFPose(nn.Module):
         self.input_proj = nn.ModuleList(
             nn.Sequential(nn.Conv2d(self.backbone.channels[level], d, 1), nn.GroupNorm(32, d)) for level in c.levels
         )
-        self.level_embed = nn.Parameter(torch.randn(len(c.levels), d) * 0.02)
+        self.level_embed = nn.Parameter(torch.randn(len(c.levels), d) * 0.02) if c.num_encoder_layers else None
         self.encoder = nn.ModuleList(
             EncoderLayer(self._attention(), d, c.ffn_dim, c.dropout) for _ in range(c.num_encoder_layers)
         )
@@ -86,6 +86,8 @@ class TFPose(nn.Module):
 
     def encode(self, memory: Tensor) -> Tensor:
         """F0 (B, S, C) to the memory M (B, S, C); F0 itself when N_E is 0."""
+        if self.level_embed is None:
+            return memory
         pos = self.pos + torch.cat(
             [e.expand(h * w, -1) for e, (h, w) in zip(self.level_embed, self.config.spatial_shapes, strict=True)]
         )

@@ -45,9 +45,14 @@ def soft_oks(keypoints: Tensor, truth: Tensor, area_px: Tensor, sigmas: Tensor, 
     return torch.exp(-squared / (2 * area_px[:, None] * (2 * sigmas) ** 2 + 1e-6))
 
 
+def count_points(batch: Batch) -> Tensor:
+    """(2,): key points that are labelled and inside the crop, and key points that the data set names."""
+    return torch.stack((_inside(batch).sum(), batch.named.sum()))
+
+
 def losses(
     output: PoseOutput, heatmaps: Tensor | None, batch: Batch, sigmas: Tensor, input_size_wh: Sequence[int],
-    points_in_global_batch: Tensor | None = None,
+    counts: Tensor | None = None,
 ) -> dict[str, Tensor]:  # fmt: skip
     """Unweighted losses under the keys of `LOSS_WEIGHTS`.
 
@@ -57,18 +62,17 @@ def losses(
         batch: the truth.
         sigmas: (K,).
         input_size_wh: crop size in px.
-        points_in_global_batch: scalar, labelled points inside the crop over all processes; None counts this batch.
+        counts: `count_points` of the global batch over the number of processes; None counts this batch.
     """
-    inside = batch.labelled & ((batch.keypoints >= 0) & (batch.keypoints <= 1)).all(-1)  # (B, K)
-    points = inside.sum() if points_in_global_batch is None else points_in_global_batch
-    points = points.clamp(min=1)
+    inside = _inside(batch)
+    points, named = (count_points(batch) if counts is None else counts).clamp(min=1e-6)
     error = (output.per_layer.float() - batch.keypoints).abs() * inside[..., None]
     terms = {"loss_keypoints": error.sum() / (2 * points)}  # mean over points and x / y, sum over layers (eq. 5)
     if heatmaps is not None:
         target = gaussian_heatmaps(batch.keypoints, *heatmaps.shape[-2:])
         per_map = ((heatmaps.float() - target) ** 2).mean((-1, -2))
         terms["loss_heatmaps"] = (per_map * inside).sum() / points  # eq. 6
-    terms["loss_scores"] = _loss_scores(output, batch, sigmas, input_size_wh)
+    terms["loss_scores"] = _score_entropy(output, batch, sigmas, input_size_wh).sum() / named
     return terms
 
 
@@ -77,13 +81,17 @@ def weighted_sum(terms: dict[str, Tensor]) -> Tensor:
     return sum((LOSS_WEIGHTS[name] * term for name, term in terms.items()), start=torch.zeros(()).to(_device(terms)))
 
 
-def _loss_scores(output: PoseOutput, batch: Batch, sigmas: Tensor, input_size_wh: Sequence[int]) -> Tensor:
-    """Cross entropy to soft OKS for labelled points and to 0 for unlabelled ones; unnamed points do not count."""
+def _inside(batch: Batch) -> Tensor:
+    """(B, K): labelled and inside the crop."""
+    return batch.labelled & ((batch.keypoints >= 0) & (batch.keypoints <= 1)).all(-1)
+
+
+def _score_entropy(output: PoseOutput, batch: Batch, sigmas: Tensor, input_size_wh: Sequence[int]) -> Tensor:
+    """(B, K) cross entropy to soft OKS for labelled points, to 0 for unlabelled ones; 0 for points without a name."""
     predicted = output.keypoints.detach().float()
     target = soft_oks(predicted, batch.keypoints, batch.area_px, sigmas, input_size_wh) * batch.labelled
     scores = output.scores.float().clamp(1e-6, 1 - 1e-6)
-    entropy = -(target * scores.log() + (1 - target) * (1 - scores).log())
-    return (entropy * batch.named).sum() / batch.named.sum().clamp(min=1)
+    return -(target * scores.log() + (1 - target) * (1 - scores).log()) * batch.named
 
 
 def _device(terms: dict[str, Tensor]) -> torch.device:

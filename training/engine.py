@@ -31,8 +31,10 @@ class NonFiniteLoss(PoseError):
 
 
 def loader(data: Dataset[Batch], batches: Iterable[list[Key]], workers: int) -> DataLoader[Batch]:
-    """Batches of `data`, by their keys."""
-    return DataLoader(data, batch_sampler=batches, num_workers=workers, worker_init_fn=_leave_interrupts)
+    """Batches of `data`, by their keys; draws nothing from torch's global random numbers, which dropout uses."""
+    return DataLoader(
+        data, batch_sampler=batches, num_workers=workers, worker_init_fn=_leave_interrupts, generator=torch.Generator()
+    )
 
 
 def train_epoch(
@@ -63,7 +65,10 @@ def train_epoch(
         with accelerator.autocast():
             output = model(as_input(batch.crops))
             heatmaps = accelerator.unwrap_model(model).heatmaps(output.memory) if config.heatmap_head else None
-        terms = criterion.losses(output, heatmaps, batch, oks_sigmas, config.input_size_wh)
+        counts = criterion.count_points(batch)
+        if accelerator.num_processes > 1:  # gradients are averaged over processes, so each has the mean count
+            counts = accelerator.reduce(counts.float(), "mean")
+        terms = criterion.losses(output, heatmaps, batch, oks_sigmas, config.input_size_wh, counts)
         loss = criterion.weighted_sum(terms)
         values = {name: float(term.detach()) for name, term in {"loss": loss, **terms}.items()}
         if not math.isfinite(values["loss"]):

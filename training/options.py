@@ -57,8 +57,8 @@ class Options:
     """Steps of linear warm-up before the cosine."""
     clip_grad: float | None = None
     """Largest gradient norm; the paper's recipe has none."""
-    backbone_weights: Path | None = None
-    """torchvision's ImageNet weights of the preset's ResNet, a .pth or .safetensors file."""
+    backbone_weights: str | None = None
+    """torchvision's ImageNet weights of the preset's ResNet, a .pth or .safetensors file or its URL."""
     initial_weights: Path | None = None
     """Checkpoint of the same preset to start from: train on rendered people first, on photographs then."""
     sampler: str = "auto"
@@ -103,6 +103,8 @@ def with_defaults(options: Options) -> Plan:
         value = getattr(options, name)
         if value is not None and not value > 0:
             raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be above 0")
+    if options.workers is not None and options.workers < 0:
+        raise ValueError(f"--workers is {options.workers}; 0 works in the main process")
     recipe = RECIPES.get(options.preset, Recipe())
     batch_size = options.batch_size or recipe.batch_size
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

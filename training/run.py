@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -48,7 +49,7 @@ class RunFolder:
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Make the folder and write config.json: the network's configuration and the run's options."""
-        self._state.parent.mkdir(parents=True, exist_ok=True)
+        self.path.mkdir(parents=True, exist_ok=True)
         _replace(self.path / "config.json", lambda path: path.write_text(json.dumps(config, indent=2) + "\n"))
 
     def read_config(self) -> dict[str, Any]:
@@ -62,9 +63,17 @@ class RunFolder:
             file.write(json.dumps(line) + "\n")
 
     def read_log(self) -> list[dict[str, Any]]:
-        """All lines of metrics.jsonl."""
+        """All whole lines of metrics.jsonl; a run that was killed may have left half a line at its end."""
         path = self.path / "metrics.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+        if not path.is_file():
+            return []
+        lines = path.read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def clear(self) -> None:
+        """Remove what a run that died before its first state left behind."""
+        for name in ("metrics.jsonl", "best.safetensors", "last.safetensors", "curves.png"):
+            (self.path / name).unlink(missing_ok=True)
 
     def cut_log(self, step: int) -> None:
         """Drop lines after `step`: a run that resumes from an older state writes them again."""
@@ -73,6 +82,7 @@ class RunFolder:
 
     def save_state(self, progress: Progress, tensors: dict[str, Any]) -> None:
         """Keep what `load_state` needs; the former state stays until the new one is whole."""
+        self._state.parent.mkdir(exist_ok=True)
         content = {"progress": asdict(progress), **tensors}
         _replace(self._state, lambda path: torch.save(content, path))
 
@@ -81,8 +91,8 @@ class RunFolder:
         try:
             content = torch.load(self._state, map_location="cpu", weights_only=True)
             return Progress(**content.pop("progress")), content
-        except (RuntimeError, KeyError, TypeError, OSError, ValueError, EOFError) as error:
-            raise InputError(f"{self._state}: cannot resume from this state: {error}") from error
+        except (RuntimeError, KeyError, TypeError, OSError, ValueError, EOFError, pickle.UnpicklingError) as error:
+            raise InputError(f"{self._state}: cannot resume from this state: {str(error).splitlines()[0]}") from error
 
     @property
     def _state(self) -> Path:

@@ -17,14 +17,15 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from runtime.errors import InputError
-from tfpose_edge import PRESETS, PoseConfig, TFPose, count_parameters, load_checkpoint, save_checkpoint
+from tfpose_edge import PRESETS, PoseConfig, TFPose, count_parameters, save_checkpoint
 from training import engine, figures, metrics
-from training.data.coco import DataSpec, load_persons
+from training.data.coco import DataSpec, Person, load_persons
 from training.data.crops import Augmentation
 from training.data.dataset import EpochSampler, JoinedPeople, PhotographedPeople, RenderedPeople, in_order
 from training.optimizer import build_optimizer, schedule
 from training.options import Plan
 from training.run import Progress, RunFolder
+from training.weights import load_backbone, load_weights
 
 LOG_EVERY = 10  # steps
 EMA_DECAY = 0.999
@@ -73,6 +74,8 @@ class Session:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"])
+        if torch.cuda.is_available() and state["cuda_random"]:
+            torch.cuda.set_rng_state_all(state["cuda_random"])
         self.run.cut_log(self.progress.step)
 
     def run_epochs(self) -> None:
@@ -96,7 +99,7 @@ class Session:
                     break
         if self.progress.epoch < self.options.epochs:
             self._save_state()
-            self._save_checkpoints(is_best=False)
+            self._save_checkpoints(is_best=self.val is None)
             self._say(f"stopped after {self.progress.step} of {self.steps} steps; --resume goes on")
         self._draw_curves()
         if self.interrupted:
@@ -182,9 +185,11 @@ class Session:
             return
         o, p = self.options, self.progress
         provenance = {
-            "preset": o.preset, "data": list(o.train) or "rendered people", "rendered": o.rendered, "epochs": p.epoch,
-            "steps": p.step, "batch_size": o.batch_size, "seed": o.seed, "minutes": round(p.seconds / 60, 1),
-            "best_oks": p.best if self.val is not None else None,
+            "preset": o.preset, "data": [data_name(text) for text in o.train] or "rendered people",
+            "rendered": o.rendered, "epochs": p.epoch, "steps": p.step, "batch_size": o.batch_size, "seed": o.seed,
+            "minutes": round(p.seconds / 60, 1), "best_oks": p.best if self.val is not None else None,
+            "initial_weights": o.initial_weights.name if o.initial_weights else None,
+            "backbone_weights": Path(str(o.backbone_weights)).name if o.backbone_weights else None,
         }  # fmt: skip
         save_checkpoint(self.run.path / "last.safetensors", self._shipped(), provenance)
         if is_best or not (self.run.path / "best.safetensors").exists():
@@ -195,6 +200,7 @@ class Session:
             state = {
                 "model": self.model.state_dict(), "average": self.average.state_dict(),
                 "optimizer": self.optimizer.state_dict(), "random": torch.get_rng_state(),
+                "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             }  # fmt: skip
             self.run.save_state(self.progress, state)
 
@@ -221,48 +227,35 @@ class Session:
             tqdm.write(text, file=sys.stderr)
 
 
-def load_weights(model: TFPose, path: Path) -> None:
-    """Start from a checkpoint; InputError unless it has the same configuration."""
-    try:
-        former = load_checkpoint(path)
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    if former.config != model.config:
-        raise InputError(f"{path}: has another configuration than the preset: {former.config}")
-    model.load_state_dict(former.state_dict())
-
-
-def load_backbone(model: TFPose, path: Path) -> None:
-    """Load torchvision's ImageNet weights; the classifier is left out, everything else must fit."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file of backbone weights")
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        weights = load_file(path)
-    else:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    weights = {name: value for name, value in weights.items() if not name.startswith("fc.")}
-    try:
-        model.backbone.load_state_dict(weights)
-    except RuntimeError as error:
-        raise InputError(f"{path}: not weights of torchvision's {model.config.backbone}: {error}") from error
+def data_name(text: str) -> str:
+    """DATA without the folders of this machine: set/annotations.json[:FIRST-LAST]."""
+    spec = DataSpec.parse(text)
+    part = f":{spec.first}-{spec.last or ''}" if spec.last or spec.first > 1 else ""
+    return "/".join(spec.annotations.parts[-2:]) + part
 
 
 def _training_data(options: Plan, config: PoseConfig) -> JoinedPeople:
     augmentation, seed = Augmentation(), options.seed
     parts: list[PhotographedPeople | RenderedPeople] = [
-        PhotographedPeople(
-            load_persons(DataSpec.parse(text), config.keypoint_names).labelled, config, augmentation, seed
-        )
-        for text in options.train
+        PhotographedPeople(_persons(text, config), config, augmentation, seed) for text in options.train
     ]
     if options.rendered:
         parts.append(RenderedPeople(options.rendered, config, augmentation, seed))
+    if not parts:
+        raise InputError("nothing to train on: give --train DATA, or --rendered above 0")
     return JoinedPeople(parts)
 
 
 def _validation_data(options: Plan, config: PoseConfig) -> PhotographedPeople | None:
     if options.val is None:
         return None
-    return PhotographedPeople(load_persons(DataSpec.parse(options.val), config.keypoint_names).labelled, config)
+    return PhotographedPeople(_persons(options.val, config), config)
+
+
+def _persons(text: str, config: PoseConfig) -> list[Person]:
+    """The labelled persons of DATA; InputError now, not hours later, if one of their pictures is missing."""
+    persons = load_persons(DataSpec.parse(text), config.keypoint_names).labelled
+    missing = sorted({str(p.image_path) for p in persons if not p.image_path.is_file()})
+    if missing:
+        raise InputError(f"{missing[0]}: no such picture ({len(missing)} of the data's pictures are missing)")
+    return persons

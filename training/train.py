@@ -39,11 +39,11 @@ def main(argv: list[str] | None = None) -> int:
         train(options)
     except KeyboardInterrupt:
         return 130
-    except (PoseError, ValueError) as error:
+    except (PoseError, ValueError, OSError) as error:
         if options.debug:
             traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code if isinstance(error, PoseError) else 2
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        return getattr(error, "exit_code", 4 if isinstance(error, OSError) else 2)
     return 0
 
 
@@ -58,9 +58,17 @@ def train(options: Options) -> Path:
     session = Session(plan, run, accelerator)
     if plan.resume:
         session.resume()
+    else:
+        run.clear()
     run.write_config({"config": dataclasses.asdict(PRESETS[plan.preset]), "options": _fixed_options(plan)})
     session.run_epochs()
     return plan.output
+
+
+def _one_line(error: Exception) -> str:
+    """The message; of an error that a worker process met, its last line without the type."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1].removeprefix("runtime.errors.InputError: ") if "Original Traceback" in str(error) else str(error)
 
 
 def _accelerator(plan: Plan) -> Accelerator:
@@ -68,7 +76,9 @@ def _accelerator(plan: Plan) -> Accelerator:
 
 
 def _check_run(run: RunFolder, plan: Plan) -> None:
-    """Refuse to resume nothing, to resume another run, and to overwrite one."""
+    """Refuse to resume nothing, to resume another run, to overwrite one, and a place that is no folder."""
+    if run.path.exists() and not run.path.is_dir():
+        raise InputError(f"{run.path}: is a file; --output must be a folder")
     if not plan.resume and run.has_state:
         raise InputError(f"{run.path}: holds a run already; --resume goes on with it, or choose another --output")
     if not plan.resume:

@@ -42,7 +42,7 @@ class DeformableAttention(nn.Module):
         batch, queries, _ = query.shape
         samples = self.n_levels * self.n_points
         value = self.value_proj(memory).reshape(batch, memory.shape[1], self.n_heads, -1)  # (B, S, H, D)
-        offsets = self.sampling_offsets(query).reshape(batch, queries, self.n_heads, samples, 2)
+        offsets = in_full_precision(self.sampling_offsets, query).reshape(batch, queries, self.n_heads, samples, 2)
         logits = self.attention_weights(query).reshape(batch, queries, self.n_heads, samples)
         sampled = self.sampler(value, reference_points, offsets, logits, spatial_shapes)
         return self.output_proj(sampled)  # type: ignore[no-any-return]
@@ -62,3 +62,12 @@ class DeformableAttention(nn.Module):
         for projection in (self.value_proj, self.output_proj):
             nn.init.xavier_uniform_(projection.weight)
             nn.init.zeros_(projection.bias)
+
+
+def in_full_precision(layer: nn.Module, x: Tensor) -> Tensor:
+    """`layer(x)` in fp32 also under autocast: coordinates in bf16 would be several pixels coarse."""
+    device = x.device.type
+    if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
+        return layer(x)  # type: ignore[no-any-return]
+    with torch.autocast(device, enabled=False):
+        return layer(x.float())  # type: ignore[no-any-return]
