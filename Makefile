@@ -29,4 +29,4 @@ wheel: .venv/dev
 	touch $@
 
 clean:
-	rm -rf .venv build dist *.egg-info demo
+	rm -rf .venv build dist *.egg-info $(DEMO)

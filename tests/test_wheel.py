@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -32,7 +33,10 @@ sys.meta_path.insert(0, Blocker())
 def unpacked(tmp_path_factory):
     """The wheel's files in a folder of their own, beside a blocker that hides everything but its dependencies."""
     folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    source = folder / "source"  # a copy: what an earlier build left behind would end up in the wheel
+    ignored = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "runs", "demo", "__pycache__")
+    shutil.copytree(ROOT, source, ignore=ignored)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(source)]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stdout[-2000:] + built.stderr[-2000:]
     [wheel] = folder.glob("*.whl")
