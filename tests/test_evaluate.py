@@ -10,7 +10,7 @@ import torch
 from conftest import write_centroid_onnx
 from photographs import write_data_set
 
-from runtime.errors import InputError
+from runtime.errors import BackendUnavailable, InputError
 from runtime.skeleton import LSP_14
 from tfpose_edge import PRESETS, TFPose, save_checkpoint
 from training.data.coco import DataSpec, load_persons
@@ -132,6 +132,152 @@ def test_detector_boxes_and_score_modes(tmp_path, spec):
     assert by_box[0]["score"] == 0.8
     _, results = evaluate(Oracle(spec), spec, "oks", boxes=[])
     assert results == []
+
+
+@pytest.fixture
+def edited(tmp_path):
+    """Write a data set whose annotations went through a function; returns its specification."""
+
+    def edit(change):
+        spec = DataSpec.parse(write_data_set(tmp_path / "edited", 2))
+        content = json.loads(spec.annotations.read_text())
+        for record in content["annotations"]:
+            record.update(change)
+        spec.annotations.write_text(json.dumps(content))
+        return spec
+
+    return edit
+
+
+def fails(arguments, code, message, capsys):
+    """Run the command line, and expect one line on stderr with `message` and exit code `code`."""
+    assert main([str(argument) for argument in arguments]) == code
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert line.startswith("error: ") and message in line
+
+
+def refused(arguments, message, capsys):
+    """Run the command line, and expect a usage error with `message`."""
+    with pytest.raises(SystemExit) as usage:
+        main([str(argument) for argument in arguments])
+    assert usage.value.code == 2 and message in capsys.readouterr().err
+
+
+BAD_RESULTS = [
+    ({"keypoints": 5}, r"results\[1\] \(image 2\): 'keypoints' must be 51 finite numbers"),
+    ({"keypoints": [1.0] * 50}, "51 finite numbers"),
+    ({"keypoints": [float("nan")] * 51}, "51 finite numbers"),
+    ({"keypoints": ["1"] * 51}, "51 finite numbers"),
+    ({"score": float("nan")}, r"results\[1\] \(image 2\): 'score' is nan"),
+    ({"score": None}, "'score' is None"),
+    ({"image_id": 99}, r"results\[1\]: 'image_id' is 99, which is no image of the data"),
+    ({"image_id": [1]}, r"results\[1\]: 'image_id' is \[1\]"),
+    ({"annotation_id": "a"}, r"results\[1\]: 'annotation_id' is 'a'"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BAD_RESULTS)
+@pytest.mark.parametrize("metric", ["oks", "pck"])
+def test_bad_results_are_named(spec, metric, change, message):
+    _, results = evaluate(Oracle(spec), spec, "pck")
+    results[1] = {**results[1], **change}
+    with pytest.raises(InputError, match=message):
+        evaluate(results, spec, metric)
+
+
+def test_results_outside_the_range_are_left_out(spec):
+    _, results = evaluate(Oracle(spec), spec, "pck")
+    part = DataSpec(spec.annotations, spec.images, 2, 3)
+    for metric in ("oks", "pck"):
+        figures, used = evaluate(results, part, metric)
+        assert figures["value"] == pytest.approx(100) and [r["image_id"] for r in used] == [2, 3]
+
+
+def test_a_model_that_answers_nan_is_not_perfect(spec):
+    with pytest.raises(InputError, match="51 finite numbers"):
+        evaluate(Oracle(spec, float("nan")), spec, "oks")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bbox": 5}, r"boxes\[0\] \(image 1\): 'bbox' must be 4 finite numbers"),
+        ({"bbox": [1, 2, 3]}, "4 finite numbers"),
+        ({"bbox": [1, 2, 3, float("inf")]}, "4 finite numbers"),
+        ({"score": "high"}, r"boxes\[0\] \(image 1\): 'score' is 'high'"),
+        ({"image_id": {}}, r"boxes\[0\]: 'image_id' is \{\}"),
+    ],
+)
+def test_bad_detections_are_named(tmp_path, spec, checkpoint, change, message, capsys):
+    box = {"image_id": 1, "bbox": [10, 10, 50, 90], "score": 0.5, **change}
+    with pytest.raises(InputError, match=message):
+        evaluate(Oracle(spec), spec, "oks", boxes=[box])
+    (tmp_path / "boxes.json").write_text(json.dumps([box]))
+    data = f"{spec.annotations}:{spec.images}"
+    fails([checkpoint, "--data", data, "--metric", "oks", "--boxes", tmp_path / "boxes.json"], 4, "boxes[0]", capsys)
+
+
+@pytest.mark.parametrize("metric", ["pck", "pckh"])
+def test_pck_of_detector_boxes_is_refused(spec, metric):
+    with pytest.raises(InputError, match=r"PCK needs the true boxes \(leave out --boxes\)"):
+        evaluate(Oracle(spec), spec, metric, boxes=[])
+
+
+@pytest.mark.parametrize("boxes", [None, []])
+def test_nobody_labelled(edited, spec, boxes):
+    with pytest.raises(InputError, match="no person with labelled key points"):
+        evaluate(Oracle(spec), edited({"keypoints": [0] * 51}), "oks", boxes=boxes)
+
+
+def test_oks_of_each_key_point(spec):
+    figures, results = evaluate(Oracle(spec), spec, "oks")
+    labelled = np.any([p.visible > 0 for p in load_persons(spec).labelled], axis=0)
+    for name, seen in zip(figures["names"], labelled, strict=True):
+        assert figures["per_keypoint"][name] == (pytest.approx(100) if seen else None)
+    moved = [{**r, "keypoints": [*r["keypoints"][:-3], -900, -900, 1]} for r in results]
+    points = evaluate(moved, spec, "oks")[0]["per_keypoint"]
+    assert points["right_ankle"] == pytest.approx(0) and points["left_hip"] == pytest.approx(100)
+    nameless = [{k: v for k, v in r.items() if k != "annotation_id"} for r in results]
+    assert set(evaluate(nameless, spec, "oks")[0]["per_keypoint"].values()) == {None}
+    boxes = [{"image_id": 1, "bbox": [10, 10, 50, 90], "score": 0.5}]
+    figures, results = evaluate(Oracle(spec), spec, "oks", boxes=boxes)
+    assert set(figures["per_keypoint"].values()) == {None} and "annotation_id" not in results[0]
+
+
+def test_devices_of_a_checkpoint(spec, checkpoint, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert CheckpointPredictor(checkpoint).device.type == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BackendUnavailable, match="legal here is cpu"):
+        CheckpointPredictor(checkpoint, device="cuda")
+    data = f"{spec.annotations}:{spec.images}"
+    fails([checkpoint, "--data", data, "--metric", "pck", "--device", "foo"], 5, "runs on cpu or cuda", capsys)
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "onnx"])
+def test_boxes_outside_the_picture_are_refused(edited, tmp_path, checkpoint, suffix, capsys):
+    model = checkpoint if suffix == "safetensors" else write_centroid_onnx(tmp_path / "pose.onnx")
+    spec = edited({"bbox": [500, 10, 20, 30]})
+    data = f"{spec.annotations}:{spec.images}"
+    fails([model, "--data", data, "--metric", "pck"], 4, "fully outside the image of 192 x 256 px", capsys)
+
+
+def test_boxes_that_a_checkpoint_refuses(checkpoint):
+    image, predict = np.zeros((40, 30, 3), np.uint8), CheckpointPredictor(checkpoint)
+    for box, message in [([0, 0, np.nan, 9], "not finite"), ([9, 0, 3, 9], "inverted"), ([0, -9, 5, 0], "outside")]:
+        with pytest.raises(InputError, match=message):
+            predict(image, np.array([[0, 0, 9, 9], box], float))
+
+
+def test_usage_errors(tmp_path, spec, checkpoint, capsys):
+    common = ["--data", f"{spec.annotations}:{spec.images}", "--metric"]
+    refused([checkpoint, *common, "oks", "--threshold", "0.3"], "--threshold is of pck and pckh", capsys)
+    for wrong in ("0", "-1", "nan", "inf", "much"):
+        refused([checkpoint, *common, "pck", f"--threshold={wrong}"], "is not a finite number above 0", capsys)
+    for more in (["--flip-test"], ["--boxes", "b.json"], ["--score-mode", "box"]):
+        refused([tmp_path / "r.json", *common, "oks", *more], "a results file is scored as it is", capsys)
+    for option in ("--json", "--save-predictions"):
+        refused([checkpoint, *common, "pck", option, tmp_path / "none" / "f.json"], "there is no folder", capsys)
 
 
 def test_errors(tmp_path, spec, checkpoint, capsys):

@@ -22,6 +22,31 @@ METRICS = {
 }
 
 
+def measure(
+    results: list[dict[str, Any]], truth: PersonSet, names: Sequence[str], metric: str, threshold: float | None
+) -> dict[str, Any]:
+    """Figures of a metric of `METRICS`: "value", "per_keypoint", "persons" and more; see `pck`, `average_precision`.
+
+    Args:
+        results: COCO results in the order of `names`.
+        truth: the data set, key points in the order of `names`, at least one person labelled.
+        names: the K names that model and data share.
+        metric: a key of `METRICS`; with "oks", `per_keypoint` is `oks_per_keypoint`, all None without annotation ids.
+        threshold: of PCK and PCKh.
+    Raises:
+        InputError: PCK of results without annotation ids, or of persons without a reference length.
+    """
+    persons = truth.labelled
+    predicted = paired(results, persons, len(names))
+    if metric == "oks":
+        points = dict.fromkeys(names) if predicted is None else oks_per_keypoint(predicted, persons, names)
+        return {**average_precision(results, truth, names), "persons": len(persons), "per_keypoint": points}
+    if predicted is None:
+        raise InputError("PCK needs to know whose key points these are: every result must have an 'annotation_id'")
+    assert threshold is not None
+    return pck(predicted, persons, names, threshold, by_head=metric == "pckh")
+
+
 def pck(
     predicted_xy: Array, persons: Sequence[Person], names: Sequence[str], threshold: float, by_head: bool = False
 ) -> dict[str, Any]:
@@ -60,13 +85,36 @@ def pck(
 
 def oks(predicted_xy: Array, persons: Sequence[Person], names: Sequence[str]) -> Array:
     """Mean OKS (N,) of each person's labelled points, in [0, 1]; COCO's formula without the threshold."""
-    variance = (2 * np.array(sigmas(names))) ** 2
-    truth = np.stack([p.keypoints_xy for p in persons])
-    labelled = np.stack([p.visible > 0 for p in persons])
-    area = np.array([p.area for p in persons])[:, None]
-    squared = ((predicted_xy - truth) ** 2).sum(-1)
-    similarity = np.exp(-squared / (2 * (area + np.spacing(1)) * variance)) * labelled
+    similarity, labelled = _similarity(predicted_xy, persons, names)
     return similarity.sum(1) / np.maximum(1, labelled.sum(1))  # type: ignore[no-any-return]
+
+
+def oks_per_keypoint(predicted_xy: Array, persons: Sequence[Person], names: Sequence[str]) -> dict[str, float | None]:
+    """Mean similarity of each point in percent over the persons that have it labelled; None where nobody has."""
+    similarity, labelled = _similarity(predicted_xy, persons, names)
+    sums, counts = similarity.sum(0), labelled.sum(0)
+    return {name: 100.0 * float(sums[k] / counts[k]) if counts[k] else None for k, name in enumerate(names)}
+
+
+def paired(results: list[dict[str, Any]], persons: Sequence[Person], num_keypoints: int) -> Array | None:
+    """Predictions (N, K, 2) px of `persons`, found by annotation id; infinite, so all wrong, for persons without one.
+
+    Args:
+        results: COCO results with 3 K key points each; those without an "annotation_id" belong to nobody.
+        persons: N persons.
+        num_keypoints: K.
+    Returns:
+        None if no result has an annotation id.
+    """
+    by_id = {r["annotation_id"]: r for r in results if "annotation_id" in r}
+    if results and not by_id:
+        return None
+    predicted = np.full((len(persons), num_keypoints, 2), np.inf)
+    for row, person in enumerate(persons):
+        if person.annotation_id in by_id:
+            values = np.reshape(by_id[person.annotation_id]["keypoints"], (num_keypoints, 3))
+            predicted[row] = values[:, :2] + 0.5
+    return predicted
 
 
 def average_precision(results: list[dict[str, Any]], truth: PersonSet, names: Sequence[str]) -> dict[str, Any]:
@@ -93,6 +141,18 @@ def average_precision(results: list[dict[str, Any]], truth: PersonSet, names: Se
         evaluation.summarize()
     keys = {"value": 0, "ap50": 1, "ap75": 2, "apm": 3, "apl": 4, "ar": 5}
     return {key: 100.0 * float(evaluation.stats[i]) if evaluation.stats[i] >= 0 else None for key, i in keys.items()}
+
+
+def _similarity(
+    predicted_xy: Array, persons: Sequence[Person], names: Sequence[str]
+) -> tuple[Array, NDArray[np.bool_]]:
+    """Similarity (N, K) of each key point, 0 where unlabelled, and which are labelled (N, K)."""
+    variance = (2 * np.array(sigmas(names))) ** 2
+    truth = np.stack([p.keypoints_xy for p in persons])
+    labelled = np.stack([p.visible > 0 for p in persons])
+    area = np.array([p.area for p in persons])[:, None]
+    squared = ((predicted_xy - truth) ** 2).sum(-1)
+    return np.exp(-squared / (2 * (area + np.spacing(1)) * variance)) * labelled, labelled
 
 
 def _torso(person: Person, names: Sequence[str]) -> float:

@@ -157,11 +157,7 @@ def is_integer(value: object) -> bool:
 
 def is_finite(value: object) -> bool:
     """Whether a JSON value is a number that is neither infinite nor NaN."""
-    return (
-        isinstance(value, int | float | np.number)
-        and not isinstance(value, bool)
-        and bool(abs(value) <= sys.float_info.max)
-    )
+    return isinstance(value, int | float) and not isinstance(value, bool) and bool(abs(value) <= sys.float_info.max)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
