@@ -14,6 +14,7 @@ from converters.formats import FORMATS
 from converters.rewrites import REWRITES
 from runtime.errors import PoseError
 from tfpose_edge.attention import SAMPLERS
+from tfpose_edge.checkpoint import check_target, written_whole
 
 DESCRIPTION = """\
 Turn a TFPose checkpoint into artifacts for other engines, each with a sidecar (<artifact>.json) that
@@ -44,9 +45,14 @@ def main(argv: list[str] | None = None) -> int:
     )
     output = args.output or args.checkpoint.parent
     try:
+        if args.json and (output.exists() or args.json.parent != output):  # the conversion makes its own folder
+            check_target(args.json)
+    except ValueError as error:
+        parser.error(str(error))
+    try:
         converted = convert_checkpoint(args.checkpoint, unique(args.to), output, options, stopwatch())
         if args.json:
-            args.json.write_text(json.dumps([as_json(one) for one in converted], indent=1) + "\n", encoding="utf-8")
+            write_json(args.json, converted)
     except KeyboardInterrupt:
         return fail("interrupted", 130, args.debug)
     except PoseError as error:
@@ -128,6 +134,16 @@ def fail(message: str, exit_code: int, debug: bool) -> int:
         raise
     print(f"error: {message}", file=sys.stderr)
     return exit_code
+
+
+def write_json(path: Path, converted: list[Converted]) -> None:
+    """The table as JSON, whole or not at all; OSError if it cannot be written."""
+    try:
+        with written_whole(path) as temporary:
+            text = json.dumps([as_json(one) for one in converted], indent=1)
+            temporary.write_text(text + "\n", encoding="utf-8")
+    except ValueError as error:
+        raise OSError(str(error)) from error
 
 
 def as_json(one: Converted) -> dict[str, object]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,8 @@ from runtime.sidecar import artifact_files
 from tfpose_edge import TFPose, load_checkpoint, read_provenance
 
 Progress = Callable[[str], None]
+ABSOLUTE_FOLDERS = re.compile(r"(?:(?<=:)|^)(?:[A-Za-z]:)?[\\/](?:[^\\/:]*[\\/])*(?=[^\\/:])")
+"""The folders in front of a file's name, where a path begins at the root or a drive."""
 
 
 @dataclass(frozen=True)
@@ -155,9 +159,23 @@ def gate(name: str, parity: Parity, options: Options) -> Parity:
 
 def account(source: Source, name: str, options: Options) -> dict[str, object]:
     """The sidecar's provenance, without paths of this machine."""
-    data = options.calibration.split(":")[0] if options.calibration else None
-    crops = f"persons of {Path(data).name}" if data else "rendered people"
-    return provenance(source.checkpoint, read_provenance(source.checkpoint), crops, FORMATS[name].packages)
+    from training.data.coco import DataSpec
+
+    data = DataSpec.parse(options.calibration).annotations.name if options.calibration else None
+    crops = f"persons of {data}" if data else "rendered people"
+    training = without_folders(read_provenance(source.checkpoint))
+    return provenance(source.checkpoint, training, crops, FORMATS[name].packages)
+
+
+def without_folders(value: Any) -> Any:
+    """A JSON value in which absolute paths, also those of ANN.json:IMAGES[:FIRST-LAST], are names; URLs stay."""
+    if isinstance(value, dict):
+        return {key: without_folders(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [without_folders(one) for one in value]
+    if not isinstance(value, str) or "://" in value:
+        return value
+    return ABSOLUTE_FOLDERS.sub("", value)
 
 
 @contextlib.contextmanager

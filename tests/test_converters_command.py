@@ -172,6 +172,41 @@ def test_json(checkpoint, writes, tmp_path):
     assert row["bytes"] == os.path.getsize(row["file"]) and row["parity"]["within_1px"] == 1
 
 
+def test_json_where_none_can_be_written_is_refused_before_any_work(checkpoint, tmp_path, capsys, monkeypatch):
+    def no_work(*_):
+        raise AssertionError("work before the target was checked")
+
+    monkeypatch.setattr("converters.__main__.convert_checkpoint", no_work)
+    refused(capsys, [checkpoint, "--to", "onnx", "--json", tmp_path / "none" / "a.json"], "there is no folder")
+    refused(capsys, [checkpoint, "--to", "onnx", "--json", tmp_path], "it is a folder")
+
+
+def test_json_in_the_folder_that_the_conversion_makes(checkpoint, writes, tmp_path):
+    writes("right")
+    out = tmp_path / "out"
+    assert main([str(checkpoint), "--to", "onnx", "--output", str(out), "--json", str(out / "a.json")]) == 0
+    assert files(out) == ["a.json", "pose.onnx", "pose.onnx.json"]
+
+
+def test_the_sidecar_names_files_without_their_folders(lively, checkpoint, writes):
+    training = {
+        "data": ["/home/me/coco/ann.json:/home/me/images:1-900", r"C:\me\ann.json:D:\me\images"],
+        "weights": {"file": "/w/resnet.pth", "url": "https://a.org/b/c.pth", "relative": "runs/x", "n": 3},
+        "words": "8 persons / image",
+    }
+    save_checkpoint(checkpoint, lively, training)
+    writes("right")
+    arguments = [str(checkpoint), "--to", "onnx", "--calibration", "/home/me/val.json:/home/me/images"]
+    assert main(arguments) == 0
+    provenance = Sidecar.read(checkpoint.parent / "pose.onnx").provenance
+    assert provenance["parity_crops"] == "persons of val.json"
+    assert provenance["training"] == {
+        "data": ["ann.json:images:1-900", "ann.json:images"],
+        "weights": {"file": "resnet.pth", "url": "https://a.org/b/c.pth", "relative": "runs/x", "n": 3},
+        "words": "8 persons / image",
+    }
+
+
 @pytest.mark.parametrize(
     ("content", "text"),
     [(None, "no such checkpoint"), (b"", "not a readable .safetensors"), (b"x" * 100, "not a readable .safetensors")],
