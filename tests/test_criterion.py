@@ -145,6 +145,24 @@ def test_oks_by_hand():
     assert metrics.oks(np.array([[[0, 0], [9, 8], [99, 99]]]), people, NAMES)[0] == pytest.approx(expected)
 
 
+def test_oks_of_each_key_point_by_hand():
+    """The third point is labelled for nobody, the second for one of two persons."""
+    people = [person([[0, 0], [6, 8], [9, 9]], [2, 2, 0]), person([[0, 0], [6, 8], [9, 9]], [1, 0, 0])]
+    k = 2 * np.array(sigmas(NAMES))
+    predicted = np.array([[[3, 0], [6, 8], [0, 0]], [[0, 0], [0, 0], [0, 0]]], float)
+    points = metrics.oks_per_keypoint(predicted, people, NAMES)
+    assert points["left_shoulder"] == pytest.approx(50 * (1 + math.exp(-9 / (2 * 400 * k[0] ** 2))))
+    assert points["right_hip"] == 100 and points["left_wrist"] is None
+
+
+def test_pairing_by_annotation_id():
+    people = [person([[0, 0]], annotation_id=4), person([[0, 0]], annotation_id=5)]
+    found = metrics.paired([{"annotation_id": 5, "keypoints": [1.0, 2.0, 0.9]}], people, 1)
+    assert found.tolist() == [[[np.inf, np.inf]], [[1.5, 2.5]]]
+    assert metrics.paired([{"keypoints": [1.0, 2.0, 0.9]}], people, 1) is None
+    assert np.isinf(metrics.paired([], people, 1)).all()
+
+
 def test_average_precision_of_truth_and_of_noise():
     rng = np.random.default_rng(0)
     people = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from conftest import write_centroid_onnx
 from photographs import write_data_set
 
 from runtime.errors import BackendUnavailable, InputError
+from runtime.inputs import box_problem
 from runtime.skeleton import LSP_14
 from tfpose_edge import PRESETS, TFPose, save_checkpoint
 from training.data.coco import DataSpec, load_persons
@@ -262,11 +264,14 @@ def test_boxes_outside_the_picture_are_refused(edited, tmp_path, checkpoint, suf
     fails([model, "--data", data, "--metric", "pck"], 4, "fully outside the image of 192 x 256 px", capsys)
 
 
-def test_boxes_that_a_checkpoint_refuses(checkpoint):
-    image, predict = np.zeros((40, 30, 3), np.uint8), CheckpointPredictor(checkpoint)
-    for box, message in [([0, 0, np.nan, 9], "not finite"), ([9, 0, 3, 9], "inverted"), ([0, -9, 5, 0], "outside")]:
-        with pytest.raises(InputError, match=message):
-            predict(image, np.array([[0, 0, 9, 9], box], float))
+@pytest.mark.parametrize(
+    "box", [[0, 0, np.nan, 9], [9, 0, 3, 9], [0, -9, 5, 0], [30, 0, 35, 9], [0, 0, 9e9, 9], [1, 1, 1.5, 1.5]]
+)
+def test_a_checkpoint_refuses_the_boxes_that_the_runtime_refuses(checkpoint, box):
+    image, boxes = np.zeros((40, 30, 3), np.uint8), np.array([[0, 0, 9, 9], box], float)
+    problem = box_problem(boxes[1], (30, 40))
+    with pytest.raises(InputError, match=rf"^boxes_xyxy\[1\] is .*: {re.escape(problem)}$"):
+        CheckpointPredictor(checkpoint)(image, boxes)
 
 
 def test_usage_errors(tmp_path, spec, checkpoint, capsys):

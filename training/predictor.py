@@ -21,6 +21,8 @@ from training.data.crops import person_matrix
 Array = NDArray[Any]
 DEVICES = ("cpu", "cuda")
 """Where torch runs a checkpoint."""
+MAX_COORDINATE_PX = 1e6
+"""The largest coordinate of a box, the runtime's own limit."""
 
 
 class Predictor(Protocol):
@@ -133,7 +135,7 @@ def _check_records(
 
 
 def _check_boxes(boxes_xyxy: Array, image_bgr: Array) -> None:
-    """InputError names a box that is not finite, empty or fully outside the image."""
+    """InputError names a box that the runtime refuses, too: not finite, empty, outside the image, too far, too small."""
     height, width = image_bgr.shape[:2]
     for row, box in enumerate(boxes_xyxy):
         x1, y1, x2, y2 = box.tolist()
@@ -144,5 +146,9 @@ def _check_boxes(boxes_xyxy: Array, image_bgr: Array) -> None:
             problem = "inverted or empty, legal is x1 < x2 and y1 < y2"
         elif x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
             problem = f"fully outside the image of {width} x {height} px"
+        elif np.abs(box).max() > MAX_COORDINATE_PX:
+            problem = f"further than {MAX_COORDINATE_PX:.0f} px from the image's corner"
+        elif max(x2 - x1, y2 - y1) < 1:
+            problem = "smaller than a pixel"
         if problem:
             raise InputError(f"boxes_xyxy[{row}] is {box.tolist()}: {problem}")
