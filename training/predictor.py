@@ -135,7 +135,7 @@ def _check_records(
 
 
 def _check_boxes(boxes_xyxy: Array, image_bgr: Array) -> None:
-    """InputError names a box that the runtime refuses, too: not finite, empty, outside the image, too far, too small."""
+    """InputError names a box that the runtime refuses: not finite, empty, outside the image, too far, too small."""
     height, width = image_bgr.shape[:2]
     for row, box in enumerate(boxes_xyxy):
         x1, y1, x2, y2 = box.tolist()
