@@ -31,7 +31,8 @@ def lively_model(config: PoseConfig = PRESETS["tiny"], seed: int = 0) -> TFPose:
         nn.init.normal_(head.layers[-1].weight, 0, 0.3)
         nn.init.normal_(head.layers[-1].bias, 0, 0.5)
     nn.init.normal_(model.reference_logits, 0, 1)
-    nn.init.normal_(model.level_embed, 0, 0.5)
+    if model.level_embed is not None:
+        nn.init.normal_(model.level_embed, 0, 0.5)
     return model
 
 

@@ -145,6 +145,7 @@ def _fit_component(vectors: Array) -> tuple[Array, Array, Array]:
 
 
 def main() -> None:
+    """Fit the prior to a file of postures: the command line."""
     parser = argparse.ArgumentParser(prog="python -m training.data.posture", description=__doc__)
     parser.add_argument("--fit", required=True, metavar="POSES.npz", help="holds `keypoints` (N, 17, 3): x, y, v in px")
     parser.add_argument("--output", default=PRIOR_FILE, type=Path, help="default: the file beside this module")
