@@ -232,3 +232,10 @@ def test_output_that_is_a_file(tmp_path, capsys):
     (tmp_path / "run").write_text("a file")
     assert main(["--output", str(tmp_path / "run"), "--rendered", "4"]) == 4
     assert "is a file" in capsys.readouterr().err
+
+
+def test_help_names_every_preset(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert stop.value.code == 0 and all(preset in text for preset in PRESETS)

@@ -35,7 +35,7 @@ class Options:
     """The command line; see the module's text for examples."""
 
     preset: str = "tiny"
-    """Network, one of tfpose_edge.PRESETS."""
+    """Network: tiny, r18-ne0, r18-ne0-c128, r18-ne0-noq2q, r18-ne6, r50-ne4, r50-ne6 or r50-ne6-384."""
     train: tuple[str, ...] = ()
     """Annotated photographs, DATA ...; without any, rendered people."""
     val: str | None = None
@@ -45,18 +45,19 @@ class Options:
     output: Path = Path("runs/tfpose")
     """Run folder."""
     epochs: int | None = None
-    """Passes over the data; the preset's recipe says otherwise how many."""
+    """Passes over the data; default 325 (tiny: 12)."""
     batch_size: int | None = None
-    """Persons per step, over all processes."""
+    """Persons per step, over all processes; default 256 (tiny: 32)."""
     lr: float | None = None
-    """Base learning rate of this batch size; default: the paper's 4e-3, linearly from batch 1024."""
+    """Base learning rate of this batch size; default: the paper's 4e-3, linearly from batch 1024 (tiny: 2e-3)."""
     transformer_lr_factor: float | None = None
-    """Factor for encoder, decoder and key-point heads; the paper's is 0.1."""
+    """Factor for encoder, decoder and key-point heads; default the paper's 0.1 (tiny: 1)."""
     weight_decay: float = 1e-4
+    """Of weights; biases and norms do not decay."""
     warmup_steps: int | None = None
-    """Steps of linear warm-up before the cosine."""
+    """Steps of linear warm-up before the cosine; default 500 (tiny: 50)."""
     clip_grad: float | None = None
-    """Largest gradient norm; the paper's recipe has none."""
+    """Largest gradient norm; the paper's recipe has none (tiny: 0.5)."""
     backbone_weights: str | None = None
     """torchvision's ImageNet weights of the preset's ResNet, a .pth or .safetensors file or its URL."""
     initial_weights: Path | None = None
@@ -76,6 +77,7 @@ class Options:
     threads: int | None = None
     """Threads that compute; default: the CPUs that the workers leave."""
     seed: int = 0
+    """Of weights, order of the data, augmentation and rendered people."""
     debug: bool = False
     """Show tracebacks."""
 

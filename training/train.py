@@ -1,14 +1,14 @@
 """Train a TFPose network.
 
-    python -m training.train                                     # tiny, on people rendered on the fly, minutes on a CPU
+    python -m training.train                                # tiny, on people rendered on the fly, ten minutes on 2 cores
     python -m training.train --preset r50-ne6 --output runs/r50 \\
         --train coco/annotations/person_keypoints_train2017.json:coco/train2017 \\
         --val coco/annotations/person_keypoints_val2017.json:coco/val2017
-    python -m training.train --preset r50-ne6 --output runs/r50 --resume      # goes on where that run stopped
 
-DATA is ANN.json:IMAGES[:FIRST-LAST], COCO key-point JSON and its picture folder, with an optional range of images. Data
-sets with other skeletons are joined by key-point name; what a set does not name stays unlabelled. The output folder
-holds best.safetensors, last.safetensors, config.json, metrics.jsonl, curves.png and state/.
+The same command with --resume goes on where that run stopped, bit by bit as if it had not stopped (on a CPU). DATA is
+ANN.json:IMAGES[:FIRST-LAST], COCO key-point JSON and its picture folder, with an optional range of images. Data sets with
+other skeletons are joined by key-point name; what a set does not name stays unlabelled. The output folder holds
+best.safetensors, last.safetensors, config.json, metrics.jsonl, curves.png and state/.
 """
 
 from __future__ import annotations
