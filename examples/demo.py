@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("demo"))
     parser.add_argument(
-        "--epochs", type=int, default=4, help="of 4096 rendered people each, about a minute (default 4)"
+        "--epochs", type=int, default=8, help="of 4096 rendered people each, about a minute (default 8)"
     )
     parser.add_argument("--rendered", type=int, default=4096, help="people per epoch (default 4096)")
     args = parser.parse_args()

@@ -1,13 +1,13 @@
 """Train a TFPose network.
 
-    python -m training.train                                # tiny, on people rendered on the fly, ten minutes on 2 cores
+    python -m training.train                                # tiny, on rendered people, ten minutes on 2 cores
     python -m training.train --preset r50-ne6 --output runs/r50 \\
         --train coco/annotations/person_keypoints_train2017.json:coco/train2017 \\
         --val coco/annotations/person_keypoints_val2017.json:coco/val2017
 
-The same command with --resume goes on where that run stopped, bit by bit as if it had not stopped (on a CPU). DATA is
-ANN.json:IMAGES[:FIRST-LAST], COCO key-point JSON and its picture folder, with an optional range of images. Data sets with
-other skeletons are joined by key-point name; what a set does not name stays unlabelled. The output folder holds
+The same command with --resume goes on where that run stopped, on a CPU bit by bit as if it had not stopped. DATA is
+ANN.json:IMAGES[:FIRST-LAST], COCO key-point JSON and its picture folder, with an optional range of images. Data sets
+with other skeletons are joined by key-point name; what a set does not name stays unlabelled. The output folder holds
 best.safetensors, last.safetensors, config.json, metrics.jsonl, curves.png and state/.
 """
 
