@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,7 @@ from tfpose_edge import PRESETS, PoseOutput, TFPose
 from training import criterion, metrics
 from training.data.coco import Person, PersonSet
 from training.data.dataset import Batch
+from training.figures import draw_curves, running_mean
 from training.optimizer import build_optimizer, scaled_lr, schedule, set_lr
 
 
@@ -181,3 +183,12 @@ def test_average_precision_of_truth_and_of_noise():
     assert metrics.average_precision(results(0.0), truth, COCO_17)["value"] == pytest.approx(100)
     assert metrics.average_precision(results(4.0), truth, COCO_17)["value"] < 90
     assert metrics.average_precision([], truth, COCO_17)["value"] == 0
+
+
+def test_running_mean():
+    assert running_mean(np.array([2.0, 4, 6, 8]), 2).tolist() == [2, 3, 5, 7]
+
+
+def test_curves_of_an_empty_log_are_a_picture(tmp_path):
+    draw_curves(tmp_path / "curves.png", [])
+    assert cv2.imread(str(tmp_path / "curves.png")) is not None
