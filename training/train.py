@@ -58,9 +58,11 @@ def train(options: Options) -> Path:
     session = Session(plan, run, accelerator)
     if plan.resume:
         session.resume()
-    else:
-        run.clear()
-    run.write_config({"config": dataclasses.asdict(PRESETS[plan.preset]), "options": _fixed_options(plan)})
+    if accelerator.is_main_process:
+        if not plan.resume:
+            run.clear()
+        run.write_config({"config": dataclasses.asdict(PRESETS[plan.preset]), "options": _fixed_options(plan)})
+    accelerator.wait_for_everyone()
     session.run_epochs()
     return plan.output
 
