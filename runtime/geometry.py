@@ -10,8 +10,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.errors import InputError
+
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
+MAX_COORDINATE_PX = 1e6  # beyond it a box is a mistake, and OpenCV's fixed point overflows
 
 
 def box_to_center_scale(box_xyxy: Array, input_size_wh: tuple[int, int], padding: float = 1.25) -> tuple[Array, Array]:
@@ -69,3 +72,28 @@ def warp_image(image: Image, matrix: Array, input_size_wh: tuple[int, int], out:
     shifted = matrix.copy()  # index = continuous - 0.5 on both sides
     shifted[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
     return cv2.warpAffine(image, shifted, input_size_wh, dst=out, flags=cv2.INTER_LINEAR)  # type: ignore[return-value]
+
+
+def refuse_bad_boxes(boxes_xyxy: Array, image_size_wh: tuple[int, int]) -> None:
+    """InputError names the first of the boxes (N, 4) px that no crop can be cut for, and says why."""
+    for row, box in enumerate(boxes_xyxy):
+        problem = box_problem(box, image_size_wh)
+        if problem:
+            raise InputError(f"boxes_xyxy[{row}] is {box.tolist()}: {problem}")
+
+
+def box_problem(box_xyxy: Array, image_size_wh: tuple[int, int]) -> str:
+    """Why a box (4,) px cannot be used, "" if it can."""
+    x1, y1, x2, y2 = box_xyxy.tolist()
+    width, height = image_size_wh
+    if not np.isfinite(box_xyxy).all():
+        return "not finite"
+    if x2 <= x1 or y2 <= y1:
+        return "inverted or empty, legal is x1 < x2 and y1 < y2"
+    if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
+        return f"fully outside the image of {width} x {height} px"
+    if np.abs(box_xyxy).max() > MAX_COORDINATE_PX:
+        return f"further than {MAX_COORDINATE_PX:.0f} px from the image's corner"
+    if max(x2 - x1, y2 - y1) < 1:
+        return "smaller than a pixel"
+    return ""

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import InputError
-from runtime.geometry import Image
+from runtime.geometry import Image, refuse_bad_boxes
 
 LEGAL_IMAGES = "legal are uint8 or uint16 arrays (H, W), (H, W, 1), (H, W, 3) BGR and (H, W, 4) BGRA"
-MAX_COORDINATE_PX = 1e6  # beyond it a box is a mistake, and OpenCV's fixed point overflows
 
 
 def check_image(image_bgr: Any) -> Image:
@@ -48,28 +47,8 @@ def check_boxes(boxes_xyxy: Any, image_size_wh: tuple[int, int]) -> NDArray[np.f
         return boxes.reshape(0, 4)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise InputError(f"boxes_xyxy has shape {boxes.shape}, legal is (N, 4)")
-    for row, box in enumerate(boxes):
-        problem = box_problem(box, image_size_wh)
-        if problem:
-            raise InputError(f"boxes_xyxy[{row}] is {box.tolist()}: {problem}")
+    refuse_bad_boxes(boxes, image_size_wh)
     return boxes
-
-
-def box_problem(box_xyxy: NDArray[np.float64], image_size_wh: tuple[int, int]) -> str:
-    """Why a box (4,) px cannot be used, "" if it can."""
-    x1, y1, x2, y2 = box_xyxy.tolist()
-    width, height = image_size_wh
-    if not np.isfinite(box_xyxy).all():
-        return "not finite"
-    if x2 <= x1 or y2 <= y1:
-        return "inverted or empty, legal is x1 < x2 and y1 < y2"
-    if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
-        return f"fully outside the image of {width} x {height} px"
-    if np.abs(box_xyxy).max() > MAX_COORDINATE_PX:
-        return f"further than {MAX_COORDINATE_PX:.0f} px from the image's corner"
-    if max(x2 - x1, y2 - y1) < 1:
-        return "smaller than a pixel"
-    return ""
 
 
 def _to_uint8(image: NDArray[Any]) -> NDArray[np.uint8]:

@@ -13,7 +13,7 @@ from photographs import write_data_set
 from predicting import Oracle
 
 from runtime.errors import BackendUnavailable, InputError
-from runtime.inputs import box_problem
+from runtime.geometry import box_problem
 from runtime.skeleton import LSP_14
 from tfpose_edge import PRESETS, TFPose, save_checkpoint
 from training.data.coco import DataSpec, load_persons

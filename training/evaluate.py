@@ -26,16 +26,8 @@ from runtime.errors import InputError, PoseError
 from tfpose_edge.checkpoint import check_target, written_whole
 from training import metrics
 from training.data.coco import DataSpec, Person, PersonSet, check_labelled, load_persons, read_image
-from training.predictor import (
-    DEVICES,
-    Array,
-    CheckpointPredictor,
-    FlipTest,
-    Predictor,
-    check_detections,
-    check_results,
-    read_list,
-)
+from training.predictor import DEVICES, Array, CheckpointPredictor, FlipTest, Predictor
+from training.results import check_detections, check_results, read_list
 
 SCORE_MODES = {
     "keypoint": "mean score of the key points",
@@ -101,7 +93,7 @@ def evaluate(
     names = tuple(name for name in file_names if name in known)
     if not names:
         raise InputError(f"{spec.annotations}: shares no key point with the model ({', '.join(known)})")
-    check_labelled(truth := load_persons(spec, names), spec)
+    check_labelled(truth := found.select(names), spec)
     columns = [file_names.index(name) for name in names]
     if isinstance(predictor, list):
         results, score_mode = given, "as given"

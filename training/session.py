@@ -47,7 +47,7 @@ class Session:
             if options.backbone_weights:
                 load_backbone(self.model, options.backbone_weights)
         self.model = self.model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY), use_buffers=True)
+        self.average = _average(self.model) if options.ema else None
         self.optimizer = build_optimizer(
             self.model,
             options.lr,
@@ -71,7 +71,8 @@ class Session:
         """Take up the state of the run folder: weights, optimiser, random numbers and place in the data."""
         self.progress, state = self.run.load_state()
         self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"])
         if torch.cuda.is_available() and state["cuda_random"]:
@@ -142,7 +143,7 @@ class Session:
         )
         for losses in bar:
             p.batch, p.step, p.loss_sum = p.batch + 1, p.step + 1, p.loss_sum + losses["loss"]
-            if self.options.ema:
+            if self.average is not None:
                 self.average.update_parameters(self.model)
             bar.set_postfix_str(f"loss {losses['loss']:.3f}, key points {losses['loss_keypoints']:.3f}")
             if p.step % LOG_EVERY == 0:
@@ -178,7 +179,7 @@ class Session:
 
     def _shipped(self) -> TFPose:
         """The network that checkpoints hold: the average with --ema."""
-        return self.average.module if self.options.ema else self.model  # type: ignore[return-value]
+        return self.average.module if self.average is not None else self.model  # type: ignore[return-value]
 
     def _save_checkpoints(self, is_best: bool) -> None:
         if not self.accelerator.is_main_process:
@@ -198,7 +199,8 @@ class Session:
     def _save_state(self) -> None:
         if self.accelerator.is_main_process:
             state = {
-                "model": self.model.state_dict(), "average": self.average.state_dict(),
+                "model": self.model.state_dict(),
+                "average": self.average.state_dict() if self.average is not None else {},
                 "optimizer": self.optimizer.state_dict(), "random": torch.get_rng_state(),
                 "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             }  # fmt: skip
@@ -225,6 +227,10 @@ class Session:
     def _say(self, text: str) -> None:
         if self.accelerator.is_main_process:
             tqdm.write(text, file=sys.stderr)
+
+
+def _average(model: TFPose) -> AveragedModel:
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY), use_buffers=True)
 
 
 def data_name(text: str) -> str:

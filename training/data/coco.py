@@ -9,7 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,15 @@ class PersonSet:
     other_image_ids: frozenset[int] = frozenset()
     """Images of the file that are outside the chosen range."""
 
+    def select(self, names: Sequence[str]) -> PersonSet:
+        """The same persons with only these of the file's key points; for sets that were read in the file's own order."""
+        columns = [self.names.index(name) for name in names]
+        persons = [
+            replace(p, keypoints_xy=p.keypoints_xy[columns], visible=p.visible[columns], named=p.named[columns])
+            for p in self.persons
+        ]
+        return replace(self, persons=persons, names=tuple(names))
+
     @property
     def labelled(self) -> list[Person]:
         """Persons with labelled points that are no crowd: those that crops are cut for."""
@@ -104,7 +113,7 @@ def load_persons(spec: DataSpec, keypoint_names: Sequence[str] | None = None) ->
         InputError: the file is missing or not COCO key-point JSON, the range is empty, no key point is shared, or more
             than `BAD_RECORDS_ALLOWED` of the records are unusable.
     """
-    content = _read_json(spec.annotations)
+    content = _read_coco(spec.annotations)
     images = content["images"][spec.first - 1 : spec.last]
     if not images:
         raise InputError(f"{spec.annotations}: no images in {spec.first}-{spec.last}; it has {len(content['images'])}")
@@ -150,6 +159,16 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     return image  # type: ignore[return-value]
 
 
+def read_json(path: Path, what: str) -> Any:
+    """The content of a JSON file that holds `what`; InputError if it cannot be read or is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot read {what}: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON: {error}") from error
+
+
 def is_integer(value: object) -> bool:
     """Whether a JSON value is an integer; true and false are none."""
     return isinstance(value, int) and not isinstance(value, bool)
@@ -160,13 +179,8 @@ def is_finite(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and bool(abs(value) <= sys.float_info.max)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot read annotations: {error.strerror}") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON: {error}") from error
+def _read_coco(path: Path) -> dict[str, Any]:
+    content = read_json(path, "annotations")
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise InputError(f"{path}: not COCO key-point JSON: {key!r} must be a list")
