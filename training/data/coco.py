@@ -89,7 +89,7 @@ class PersonSet:
     """Images of the file that are outside the chosen range."""
 
     def select(self, names: Sequence[str]) -> PersonSet:
-        """The same persons with only these of the file's key points; for sets that were read in the file's own order."""
+        """The same persons with only these of the file's key points; for sets read in the file's own order."""
         columns = [self.names.index(name) for name in names]
         persons = [
             replace(p, keypoints_xy=p.keypoints_xy[columns], visible=p.visible[columns], named=p.named[columns])
