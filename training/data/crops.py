@@ -1,38 +1,25 @@
 """From a person in a picture to a crop: augmentation chooses the matrix, the matrix moves pixels and key points alike.
 
-Rotation, scale and flip are those of section 4.1 of the paper; half-body crops are those of its reference [24].
+What changes pixels alone comes after the matrix: colours, then things in front of the person, then holes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime import geometry
 from runtime.skeleton import flip_order
+from training.data import colour, occlusion
+from training.data.augmentation import Augmentation
 
 Array = NDArray[np.float64]
 UPPER_BODY = ("nose", "eye", "ear", "shoulder", "elbow", "wrist", "neck", "upper_neck", "head_top", "thorax")
 HALF_BODY_PADDING = 1.5
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """How crops vary in training (paper, section 4.1)."""
-
-    rotation_deg: float = 40.0
-    """Uniform in -rotation_deg..rotation_deg."""
-    scale: tuple[float, float] = (0.5, 1.5)
-    """Uniform factor on the size of the region that the crop shows."""
-    flip: float = 0.5
-    """Probability of mirroring."""
-    half_body: float = 0.3
-    """Probability of showing only the upper or lower body, when that leaves enough labelled points."""
-    half_body_min_keypoints: int = 8
-    """Labelled points a person must have for that."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +38,8 @@ class Crop:
     """The person's area in square px of the crop, OKS's squared scale."""
     matrix: Array
     """(2, 3) from image px to crop px, both continuous."""
+    covered_xy: Array
+    """(4, 2) px, the image's corners in the crop; outside of them the crop is black."""
 
 
 def person_matrix(box_xyxy: Array, input_size_wh: tuple[int, int], padding: float) -> Array:
@@ -92,19 +81,48 @@ def cut(
     input_size_wh: tuple[int, int],
     matrix: Array,
     flip: bool = False,
+    reduction: int = 1,
 ) -> Crop:
-    """Cut a crop out of an image (H, W, 3) BGR and carry its key points along; mirroring swaps left and right."""
+    """Cut a crop out of an image (H, W, 3) BGR and carry its key points along; mirroring swaps left and right.
+
+    With a `reduction` the image's sides are that many times smaller than those of the picture that key points, area
+    and matrix belong to.
+    """
     order = flip_order(names) if flip else list(range(len(names)))
     keypoints = geometry.transform_points(keypoints_xy, matrix) / np.asarray(input_size_wh)
-    pixels = geometry.warp_image(image, matrix, input_size_wh)
+    from_pixels = np.column_stack([matrix[:, :2] * reduction, matrix[:, 2]])
+    pixels = geometry.warp_image(image, from_pixels, input_size_wh)
+    width, height = image.shape[1::-1]
+    corners = np.array([(0, 0), (width, 0), (width, height), (0, height)])
     return Crop(
-        image=np.ascontiguousarray(pixels[:, :, ::-1]),
+        image=cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB),  # type: ignore[arg-type]
         keypoints=keypoints[order].astype(np.float32),
         labelled=(visible > 0)[order],
         named=named[order],
         area_px=area * abs(float(np.linalg.det(matrix[:, :2]))),
         matrix=matrix,
+        covered_xy=geometry.transform_points(corners, from_pixels),
     )
+
+
+def disguise(crop: Crop, augmentation: Augmentation, rng: np.random.Generator, patch: occlusion.Patch) -> Crop:
+    """The crop with other colours, occluders made by `patch`, and holes; key points stay where and what they are."""
+    image = crop.image
+    if augmentation.colours:
+        image = colour.jitter(image, _covered(crop), augmentation, rng)
+    if rng.random() < augmentation.paste:
+        points_xy = crop.keypoints[crop.labelled].astype(np.float64) * image.shape[1::-1]
+        image = occlusion.paste(image, points_xy, patch, rng)
+    if rng.random() < augmentation.erase:
+        image = occlusion.erase(image, rng)
+    return replace(crop, image=image)
+
+
+def _covered(crop: Crop) -> NDArray[np.uint8]:
+    """(H, W), 255 where the crop shows its picture."""
+    mask = np.zeros(crop.image.shape[:2], np.uint8)
+    corners = np.rint(crop.covered_xy - 0.5).clip(-1e6, 1e6).astype(np.int32)
+    return cv2.fillConvexPoly(mask, corners, 255)  # type: ignore[return-value]
 
 
 def _half_body_box(

@@ -7,6 +7,7 @@ equal to one that never stopped.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch.utils.data import Dataset, Sampler
 from runtime.errors import InputError
 from runtime.skeleton import COCO_17
 from tfpose_edge import PoseConfig
-from training.data import crops
+from training.data import crops, occlusion
 from training.data.coco import Person, read_image
 from training.data.crops import Augmentation, Crop
 from training.data.rendered import render_person
@@ -67,19 +68,31 @@ class PhotographedPeople(Dataset[Batch]):
 
     def __getitem__(self, key: Key) -> Batch:
         epoch, index = key
-        person = self.persons[index]
+        person, rng = self.persons[index], np.random.default_rng([self.seed, epoch, index])
         size, names = self.config.input_size_wh, self.config.keypoint_names
         matrix, flip = crops.person_matrix(person.box_xyxy, size, self.config.padding), False
         if self.augmentation:
             matrix, flip = crops.augmented_matrix(
                 person.box_xyxy, person.keypoints_xy, person.visible, names, size, self.config.padding,
-                self.augmentation, np.random.default_rng([self.seed, epoch, index]),
+                self.augmentation, rng,
             )  # fmt: skip
         crop = crops.cut(
             read_image(person.image_path), person.keypoints_xy, person.visible, person.named, person.area, names, size,
             matrix, flip,
         )  # fmt: skip
+        if self.augmentation:
+            crop = crops.disguise(crop, self.augmentation, rng, partial(self._patch, index, rng))
         return _item(crop, index)
+
+    def _patch(self, index: int, rng: np.random.Generator, size_wh: tuple[int, int]) -> occlusion.Image:
+        """A piece (height, width, 3) RGB of another picture of these data; rendered where no other can be read."""
+        other = self.persons[(index + int(rng.integers(1, max(len(self.persons), 2)))) % len(self.persons)]
+        if other.image_path == self.persons[index].image_path:
+            return occlusion.rendered_piece(rng, size_wh)
+        try:
+            return occlusion.piece_of(read_image(other.image_path), other.box_xyxy, size_wh, rng)
+        except InputError:  # a damaged picture is a matter of its own item
+            return occlusion.rendered_piece(rng, size_wh)
 
 
 class RenderedPeople(Dataset[Batch]):
@@ -118,6 +131,8 @@ class RenderedPeople(Dataset[Batch]):
                 person.box_xyxy, keypoints_xy, visible, names, size, self.config.padding, self.augmentation, rng
             )
         crop = crops.cut(person.image, keypoints_xy, visible, self._named, person.area, names, size, matrix, flip)
+        if self.augmentation:
+            crop = crops.disguise(crop, self.augmentation, rng, partial(occlusion.rendered_piece, rng))
         return _item(crop, index)
 
 
