@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 
 from tfpose_edge import PRESETS
+from training.data.augmentation import parse_augmentation
 from training.optimizer import scaled_lr
 
 
@@ -25,6 +26,7 @@ class Recipe:
     transformer_lr_factor: float = 0.1
     warmup_steps: int = 500
     clip_grad: float | None = None
+    augment: str = "paper"
 
 
 RECIPES = {"tiny": Recipe(epochs=12, batch_size=32, lr=2e-3, transformer_lr_factor=1.0, warmup_steps=50, clip_grad=0.5)}
@@ -58,6 +60,9 @@ class Options:
     """Steps of linear warm-up before the cosine; default 500 (tiny: 50)."""
     clip_grad: float | None = None
     """Largest gradient norm; the paper's recipe has none (tiny: 0.5)."""
+    augment: str | None = None
+    """How crops vary: paper or strong, then single knobs if wanted, as in strong,gray=0,scale=0.7..1.3; default paper.
+    strong adds colours, holes and occluders; the knobs are those of training/data/augmentation.py."""
     backbone_weights: str | None = None
     """torchvision's ImageNet weights of the preset's ResNet, a .pth or .safetensors file or its URL."""
     initial_weights: Path | None = None
@@ -92,6 +97,7 @@ class Plan(Options):
     lr: float = 0.0
     transformer_lr_factor: float = 0.0
     warmup_steps: int = 0
+    augment: str = "paper"
     precision: Literal["bf16", "fp32"] = "fp32"
     workers: int = 0
     threads: int = 1
@@ -108,13 +114,14 @@ def with_defaults(options: Options) -> Plan:
     if options.workers is not None and options.workers < 0:
         raise ValueError(f"--workers is {options.workers}; 0 works in the main process")
     recipe = RECIPES.get(options.preset, Recipe())
+    parse_augmentation(recipe.augment if options.augment is None else options.augment)
     batch_size = options.batch_size or recipe.batch_size
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = min(8, max(1, cpus // 2)) if options.workers is None else options.workers
     defaults = {
         "epochs": recipe.epochs, "batch_size": batch_size, "lr": recipe.lr or scaled_lr(batch_size),
         "transformer_lr_factor": recipe.transformer_lr_factor, "warmup_steps": recipe.warmup_steps,
-        "clip_grad": recipe.clip_grad,
+        "clip_grad": recipe.clip_grad, "augment": recipe.augment,
         "rendered": 0 if options.train else 4096, "precision": "bf16" if torch.cuda.is_available() else "fp32",
         "workers": workers, "threads": max(1, cpus - workers),
     }  # fmt: skip

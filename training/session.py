@@ -19,8 +19,8 @@ from tqdm import tqdm
 from runtime.errors import InputError
 from tfpose_edge import PRESETS, PoseConfig, TFPose, count_parameters, save_checkpoint
 from training import engine, figures, metrics
+from training.data.augmentation import parse_augmentation
 from training.data.coco import DataSpec, Person, load_persons
-from training.data.crops import Augmentation
 from training.data.dataset import EpochSampler, JoinedPeople, PhotographedPeople, RenderedPeople, in_order
 from training.optimizer import build_optimizer, schedule
 from training.options import Plan
@@ -241,7 +241,7 @@ def data_name(text: str) -> str:
 
 
 def _training_data(options: Plan, config: PoseConfig) -> JoinedPeople:
-    augmentation, seed = Augmentation(), options.seed
+    augmentation, seed = parse_augmentation(options.augment), options.seed
     parts: list[PhotographedPeople | RenderedPeople] = [
         PhotographedPeople(_persons(text, config), config, augmentation, seed) for text in options.train
     ]

@@ -45,8 +45,8 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         low, high = self.scale
-        if not 0 < low <= high:
-            raise ValueError(f"scale is {low}..{high}; legal: 0 < LOW <= HIGH")
+        if not 0.05 <= low <= high <= 20:
+            raise ValueError(f"scale is {low}..{high}; legal: 0.05 <= LOW <= HIGH <= 20")
         for names, limit in ((PROBABILITIES, 1), (FACTORS, 1), (("rotation_deg", "hue_deg"), 180)):
             for name in names:
                 if not 0 <= getattr(self, name) <= limit:
