@@ -159,7 +159,7 @@ def gate(name: str, parity: Parity, options: Options) -> Parity:
 
 def account(source: Source, name: str, options: Options) -> dict[str, object]:
     """The sidecar's provenance, without paths of this machine."""
-    from training.data.coco import DataSpec
+    from training.data.spec import DataSpec
 
     data = DataSpec.parse(options.calibration).annotations.name if options.calibration else None
     crops = f"persons of {data}" if data else "rendered people"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from training.data.coco import load_persons
+from training.data.reading import load_persons
 
 
 class Oracle:

@@ -13,8 +13,8 @@ from runtime.errors import InputError
 from runtime.skeleton import COCO_17, sigmas
 from tfpose_edge import PRESETS, PoseOutput, TFPose
 from training import criterion, metrics
-from training.data.coco import Person, PersonSet
 from training.data.dataset import Batch
+from training.data.persons import Person, PersonSet
 from training.figures import draw_curves, running_mean
 from training.optimizer import build_optimizer, scaled_lr, schedule, set_lr
 

@@ -16,7 +16,8 @@ from runtime.errors import BackendUnavailable, InputError
 from runtime.geometry import box_problem
 from runtime.skeleton import LSP_14
 from tfpose_edge import PRESETS, TFPose, save_checkpoint
-from training.data.coco import DataSpec, load_persons
+from training.data.reading import load_persons
+from training.data.spec import DataSpec
 from training.evaluate import evaluate, main
 from training.options import Options
 from training.predictor import CheckpointPredictor, FlipTest

@@ -17,9 +17,11 @@ from runtime.skeleton import COCO_17, LSP_14, flip_order
 from tfpose_edge import PRESETS, PoseConfig
 from training.data import crops, show
 from training.data.calibration import calibration_crops
-from training.data.coco import DataSpec, load_persons, read_image
 from training.data.crops import Augmentation
 from training.data.dataset import EpochSampler, JoinedPeople, PhotographedPeople, RenderedPeople, in_order
+from training.data.picture import read_image
+from training.data.reading import load_persons
+from training.data.spec import DataSpec
 
 TINY = PRESETS["tiny"]
 

@@ -25,7 +25,10 @@ import numpy as np
 from runtime.errors import InputError, PoseError
 from tfpose_edge.checkpoint import check_target, written_whole
 from training import metrics
-from training.data.coco import DataSpec, Person, PersonSet, check_labelled, load_persons, read_image
+from training.data.persons import Person, PersonSet
+from training.data.picture import Picture, read_image
+from training.data.reading import check_labelled, load_persons
+from training.data.spec import DataSpec
 from training.predictor import DEVICES, Array, CheckpointPredictor, FlipTest, Predictor
 from training.results import check_detections, check_results, read_list
 
@@ -177,7 +180,7 @@ def _run(
     """Predictions for (person, box score), one call per image."""
     from tqdm import tqdm
 
-    by_image: dict[Path, list[tuple[Person, float]]] = {}
+    by_image: dict[Picture, list[tuple[Person, float]]] = {}
     for person, score in asked:
         by_image.setdefault(person.image_path, []).append((person, score))
     with tqdm(by_image.items(), "images", leave=False, disable=not progress) as shown:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import InputError
 from runtime.skeleton import limbs, sigmas
-from training.data.coco import Person, PersonSet
+from training.data.persons import Person, PersonSet
 
 Array = NDArray[np.float64]
 METRICS = {

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import InputError
-from training.data.coco import PersonSet, is_finite, is_integer, read_json
+from training.data.coco import is_finite, is_integer, read_json
+from training.data.persons import PersonSet
 
 
 def read_list(path: Path, keys: tuple[str, ...]) -> list[dict[str, Any]]:

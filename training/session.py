@@ -20,8 +20,10 @@ from runtime.errors import InputError
 from tfpose_edge import PRESETS, PoseConfig, TFPose, count_parameters, save_checkpoint
 from training import engine, figures, metrics
 from training.data.augmentation import parse_augmentation
-from training.data.coco import DataSpec, Person, load_persons
 from training.data.dataset import EpochSampler, JoinedPeople, PhotographedPeople, RenderedPeople, in_order
+from training.data.persons import Person
+from training.data.reading import load_persons
+from training.data.spec import DataSpec
 from training.optimizer import build_optimizer, schedule
 from training.options import Plan
 from training.run import Progress, RunFolder

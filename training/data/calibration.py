@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from runtime import geometry
 from training.data import crops
-from training.data.coco import DataSpec, check_labelled, load_persons, read_image
+from training.data.picture import read_image
+from training.data.reading import check_labelled, load_persons
 from training.data.rendered import render_person
+from training.data.spec import DataSpec
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.float64]]
 """Image (H, W, 3) BGR and box (4,) px."""

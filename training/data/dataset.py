@@ -19,8 +19,9 @@ from runtime.errors import InputError
 from runtime.skeleton import COCO_17
 from tfpose_edge import PoseConfig
 from training.data import crops, occlusion
-from training.data.coco import Person, read_image
 from training.data.crops import Augmentation, Crop
+from training.data.persons import Person
+from training.data.picture import read_image
 from training.data.rendered import render_person
 
 Key = tuple[int, int]

@@ -19,10 +19,11 @@ from runtime.errors import InputError
 from runtime.skeleton import COCO_17, limbs
 from tfpose_edge import PoseConfig
 from tfpose_edge.checkpoint import check_target, written_whole
-from training.data.coco import DataSpec, check_labelled, load_persons
 from training.data.crops import Augmentation
 from training.data.dataset import PhotographedPeople
+from training.data.reading import check_labelled, load_persons
 from training.data.rendered import render_person
+from training.data.spec import DataSpec
 
 Image = NDArray[np.uint8]
 

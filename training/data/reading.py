@@ -1,0 +1,42 @@
+"""Reads a data set of any form that DATA has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from runtime.errors import InputError
+from training.data.coco import read_coco
+from training.data.lsp import read_lsp
+from training.data.mpii import read_mpii
+from training.data.persons import Person, PersonSet
+from training.data.shards import read_shards
+from training.data.spec import DataSpec
+
+Reader = Callable[[DataSpec, Sequence[str] | None], PersonSet]
+READERS: dict[str, Reader] = {
+    "coco": read_coco,
+    "mpii": read_mpii,
+    "lsp": read_lsp,
+    "lspet": read_lsp,
+    "shards": read_shards,
+}
+
+
+def load_persons(spec: DataSpec, keypoint_names: Sequence[str] | None = None) -> PersonSet:
+    """Read a data set with its key points in the order of `keypoint_names`; missing ones are unlabelled.
+
+    Without `keypoint_names` the order is the file's own. Unusable records are counted, named once on stderr and left
+    out; `PersonSet.problems` holds them.
+
+    Raises:
+        InputError: a file is missing or not of its form, the range is empty, no key point is shared, or more than
+            `damage.ALLOWED` of the records are unusable.
+    """
+    return READERS[spec.kind](spec, keypoint_names)
+
+
+def check_labelled(found: PersonSet, spec: DataSpec) -> list[Person]:
+    """The labelled persons of a data set; InputError if there is none."""
+    if not found.labelled:
+        raise InputError(f"{spec.annotations}: no person with labelled key points in {len(found.image_ids)} images")
+    return found.labelled
