@@ -23,7 +23,7 @@ def batch(keypoints, labelled, named=None, area=100.0):
     keypoints, labelled = torch.tensor(keypoints), torch.tensor(labelled)
     named = torch.ones_like(labelled) if named is None else torch.tensor(named)
     count = len(keypoints)
-    return Batch(torch.zeros(count, 3, 4, 4), keypoints, labelled, named, torch.full((count,), area), None, None)
+    return Batch(torch.zeros(count, 3, 4, 4), keypoints, labelled, named, torch.full((count,), area), None, None, None)
 
 
 def output(per_layer, scores):

@@ -214,7 +214,9 @@ def test_a_missing_picture_is_noticed_before_work_starts(tmp_path, capsys):
     data = write_data_set(tmp_path / "set", 2)
     (tmp_path / "set" / "images" / "001.png").unlink()
     assert main(["--train", data, "--output", str(tmp_path / "run"), "--workers", "0"]) == 4
-    assert "001.png: no such picture (1 of" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "1 of 2 persons are unusable (at most 1% may be): annotation 101: " in message
+    assert "001.png: no such picture" in message
     assert not (tmp_path / "run").exists()
 
 
@@ -225,7 +227,8 @@ def test_a_damaged_picture_in_a_worker_is_one_line(tmp_path, capfd):
     engine.prepare_process(1)
     assert main(given) == 4
     [line] = [line for line in capfd.readouterr().err.splitlines() if "error: " in line]
-    assert line.split("error: ")[1].startswith(str(tmp_path / "set" / "images" / "001.png"))
+    assert f"1 of 2 persons are unusable (at most 1% may be): annotation 101: {tmp_path / 'set' / 'images'}" in line
+    assert "001.png: not a readable picture" in line
 
 
 def test_output_that_is_a_file(tmp_path, capsys):

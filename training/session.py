@@ -7,12 +7,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
@@ -20,9 +22,9 @@ from runtime.errors import InputError
 from tfpose_edge import PRESETS, PoseConfig, TFPose, count_parameters, save_checkpoint
 from training import engine, figures, metrics
 from training.data.augmentation import parse_augmentation
-from training.data.dataset import EpochSampler, JoinedPeople, PhotographedPeople, RenderedPeople, in_order
-from training.data.persons import Person
-from training.data.reading import load_persons
+from training.data.damage import Damage
+from training.data.dataset import EpochSampler, JoinedPeople, PhotographedPeople, RenderedPeople, in_order, watched
+from training.data.reading import load_labelled
 from training.data.spec import DataSpec
 from training.optimizer import build_optimizer, schedule
 from training.options import Plan
@@ -39,8 +41,8 @@ class Session:
     def __init__(self, options: Plan, run: RunFolder, accelerator: Accelerator) -> None:
         self.options, self.run, self.accelerator = options, run, accelerator
         config = PRESETS[options.preset]
-        self.data = _training_data(options, config)
-        self.val = _validation_data(options, config)
+        self.data, self.damage = _training_data(options, config, self._say)
+        self.val, self.val_damage = _validation_data(options, config, self._say)
         self.model = TFPose(config, options.sampler)
         if not options.resume:
             self.model.reference_logits.data.copy_(torch.logit(engine.mean_keypoints(self.data)))
@@ -105,6 +107,9 @@ class Session:
             self._save_checkpoints(is_best=self.val is None)
             self._say(f"stopped after {self.progress.step} of {self.steps} steps; --resume goes on")
         self._draw_curves()
+        for summary in (self.damage.summary(), self.val_damage.summary()):
+            if summary:
+                self._say(summary)
         if self.interrupted:
             raise KeyboardInterrupt
 
@@ -130,7 +135,8 @@ class Session:
         self.model.train()
         p = self.progress
         self.sampler.epoch, self.sampler.start = p.epoch, p.batch
-        batches = engine.loader(self.data, self.sampler, self.options.workers)
+        loader = engine.loader(self.data, self.sampler, self.options.workers)
+        batches = watched(loader, self.data, self.damage)
         steps = engine.train_epoch(
             self.wrapped, batches, self.optimizer, self.accelerator, self._lr_factor, self.options.clip_grad
         )
@@ -156,6 +162,8 @@ class Session:
 
     def _finish_epoch(self) -> None:
         p = self.progress
+        if self.accelerator.num_processes > 1:
+            self.damage.note(*gather_object(self.damage.problems))
         measured = {"loss": p.loss_sum / self.sampler.batches, **self._validate()}
         p.epoch, p.batch, p.loss_sum = p.epoch + 1, 0, 0.0
         self._log({"kind": "epoch", "step": p.step, "epoch": p.epoch, "seconds": round(p.seconds, 1), **measured})
@@ -172,11 +180,13 @@ class Session:
             return {}
         batches = engine.loader(self.val, in_order(len(self.val), 32), 0)
         found = engine.predict(self._shipped(), batches, self.accelerator.device)
-        persons = [self.val.persons[i] for i in found["place"]]
+        read = found["place"] == np.arange(len(self.val))
+        self.val_damage.note(*(self.val.why_replaced(int(i)) for i in np.flatnonzero(~read)))
+        persons, keypoints_xy = [self.val.persons[i] for i in found["place"][read]], found["keypoints_xy"][read]
         names = self.model.config.keypoint_names
-        measured = {"oks": 100 * float(metrics.oks(found["keypoints_xy"], persons, names).mean())}
+        measured = {"oks": 100 * float(metrics.oks(keypoints_xy, persons, names).mean())}
         with contextlib.suppress(InputError):  # a skeleton without a torso has no PCK
-            measured["pck"] = metrics.pck(found["keypoints_xy"], persons, names, 0.2)["value"]
+            measured["pck"] = metrics.pck(keypoints_xy, persons, names, 0.2)["value"]
         return measured
 
     def _shipped(self) -> TFPose:
@@ -242,28 +252,21 @@ def data_name(text: str) -> str:
     return "/".join(spec.annotations.parts[-2:]) + part
 
 
-def _training_data(options: Plan, config: PoseConfig) -> JoinedPeople:
+def _training_data(options: Plan, config: PoseConfig, warn: Callable[[str], None]) -> tuple[JoinedPeople, Damage]:
     augmentation, seed = parse_augmentation(options.augment), options.seed
+    sets, damage = load_labelled(options.train, config.keypoint_names, warn)
     parts: list[PhotographedPeople | RenderedPeople] = [
-        PhotographedPeople(_persons(text, config), config, augmentation, seed) for text in options.train
+        PhotographedPeople(persons, config, augmentation, seed) for persons in sets
     ]
     if options.rendered:
         parts.append(RenderedPeople(options.rendered, config, augmentation, seed))
     if not parts:
         raise InputError("nothing to train on: give --train DATA, or --rendered above 0")
-    return JoinedPeople(parts)
+    return JoinedPeople(parts), damage
 
 
-def _validation_data(options: Plan, config: PoseConfig) -> PhotographedPeople | None:
-    if options.val is None:
-        return None
-    return PhotographedPeople(_persons(options.val, config), config)
-
-
-def _persons(text: str, config: PoseConfig) -> list[Person]:
-    """The labelled persons of DATA; InputError now, not hours later, if one of their pictures is missing."""
-    persons = load_persons(DataSpec.parse(text), config.keypoint_names).labelled
-    missing = sorted({str(p.image_path) for p in persons if not p.image_path.is_file()})
-    if missing:
-        raise InputError(f"{missing[0]}: no such picture ({len(missing)} of the data's pictures are missing)")
-    return persons
+def _validation_data(
+    options: Plan, config: PoseConfig, warn: Callable[[str], None]
+) -> tuple[PhotographedPeople | None, Damage]:
+    sets, damage = load_labelled([options.val] if options.val else [], config.keypoint_names, warn)
+    return PhotographedPeople(sets[0], config) if sets else None, damage

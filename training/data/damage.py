@@ -37,28 +37,38 @@ class Damage:
     """The persons of a data set that cannot be used, each noted once.
 
     Args:
-        total: persons of the data, the unusable ones included.
+        total: persons of the data (or whatever `what` says), the unusable ones included.
         source: the data's name, for messages.
         known: problems that are counted from the start, such as records left out on reading.
         warn: gets a line for each further problem.
+        what: a plural.
     Raises:
-        InputError: more than `ALLOWED` of the persons are unusable; it holds the list. `note` raises it too.
+        InputError: more than `ALLOWED` of them are unusable; it holds the list. `note` raises it too.
     """
 
-    def __init__(self, total: int, source: str, known: Iterable[str] = (), warn: Callable[[str], None] = say) -> None:
-        self.total, self.source, self.warn = total, source, warn
+    def __init__(
+        self,
+        total: int,
+        source: object,
+        known: Iterable[str] = (),
+        warn: Callable[[str], None] = say,
+        what: str = "persons",
+    ) -> None:
+        self.total, self.source, self.warn, self.what = total, source, warn, what
         self.problems = list(dict.fromkeys(known))
-        refuse_too_many(self.problems, total, "persons", source)
+        refuse_too_many(self.problems, total, what, source)
 
-    def note(self, problem: str) -> None:
-        """Count a problem, "annotation 7: why", and warn of it, unless it is known."""
-        if problem not in self.problems:
-            self.problems.append(problem)
-            self.warn(f"{problem}; left out")
-            refuse_too_many(self.problems, self.total, "persons", self.source)
+    def note(self, *problems: str) -> None:
+        """Count problems such as "annotation 7: why", and warn of each, unless it is known."""
+        further = [problem for problem in dict.fromkeys(problems) if problem not in self.problems]
+        self.problems += further
+        refuse_too_many(self.problems, self.total, self.what, self.source)
+        for problem in further:
+            self.warn(f"left out: {problem}")
 
     def summary(self) -> str | None:
         """One line for the end of the work; None where all was well."""
         if not self.problems:
             return None
-        return f"{self.source}: {len(self.problems)} of {self.total} persons left out: {listing(self.problems)}"
+        listed = listing(self.problems)
+        return f"{self.source}: {len(self.problems)} of {self.total} {self.what} could not be used: {listed}"

@@ -6,12 +6,14 @@ equal to one that never stopped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
@@ -20,9 +22,13 @@ from runtime.skeleton import COCO_17
 from tfpose_edge import PoseConfig
 from training.data import crops, occlusion
 from training.data.crops import Augmentation, Crop
+from training.data.damage import Damage
 from training.data.persons import Person
 from training.data.picture import read_image
 from training.data.rendered import render_person
+
+OTHER_TRIES = 10
+"""Pictures that are tried in place of one that cannot be read."""
 
 Key = tuple[int, int]
 """(epoch, index)."""
@@ -44,11 +50,15 @@ class Batch(NamedTuple):
     matrix: Tensor
     """(B, 2, 3) float64, image px to crop px."""
     place: Tensor
-    """(B,) int64, index in the data set."""
+    """(B,) int64, index in the data set of the person that is shown."""
+    asked: Tensor
+    """(B,) int64, index that was asked for: another where its own picture cannot be read."""
 
 
 class PhotographedPeople(Dataset[Batch]):
     """Crops of annotated persons.
+
+    Where a picture cannot be read, another person takes the item's place, drawn by (seed, epoch, index) as well.
 
     Args:
         persons: of one or more data sets, key points in the order of `config.keypoint_names`.
@@ -69,7 +79,8 @@ class PhotographedPeople(Dataset[Batch]):
 
     def __getitem__(self, key: Key) -> Batch:
         epoch, index = key
-        person, rng = self.persons[index], np.random.default_rng([self.seed, epoch, index])
+        place, image = self._readable(epoch, index)
+        person, rng = self.persons[place], np.random.default_rng([self.seed, epoch, index])
         size, names = self.config.input_size_wh, self.config.keypoint_names
         matrix, flip = crops.person_matrix(person.box_xyxy, size, self.config.padding), False
         if self.augmentation:
@@ -78,12 +89,31 @@ class PhotographedPeople(Dataset[Batch]):
                 self.augmentation, rng,
             )  # fmt: skip
         crop = crops.cut(
-            read_image(person.image_path), person.keypoints_xy, person.visible, person.named, person.area, names, size,
-            matrix, flip,
-        )  # fmt: skip
+            image, person.keypoints_xy, person.visible, person.named, person.area, names, size, matrix, flip
+        )
         if self.augmentation:
-            crop = crops.disguise(crop, self.augmentation, rng, partial(self._patch, index, rng))
-        return _item(crop, index)
+            crop = crops.disguise(crop, self.augmentation, rng, partial(self._patch, place, rng))
+        return _item(crop, place, index)
+
+    def why_replaced(self, index: int) -> str:
+        """Why the person at `index` cannot be shown: annotation, path and reason."""
+        person = self.persons[index]
+        try:
+            read_image(person.image_path)
+        except InputError as error:
+            return f"annotation {person.annotation_id}: {error}"
+        return f"annotation {person.annotation_id}: {person.image_path}: could not be read at the first try"
+
+    def _readable(self, epoch: int, index: int) -> tuple[int, NDArray[np.uint8]]:
+        """Place and picture of the person at `index`, or of the first other one whose picture can be read."""
+        try:
+            return index, read_image(self.persons[index].image_path)
+        except InputError as error:
+            first = error
+        for other in np.random.default_rng([self.seed, epoch, index, 1]).integers(len(self.persons), size=OTHER_TRIES):
+            with contextlib.suppress(InputError):
+                return int(other), read_image(self.persons[other].image_path)
+        raise first
 
     def _patch(self, index: int, rng: np.random.Generator, size_wh: tuple[int, int]) -> occlusion.Image:
         """A piece (height, width, 3) RGB of another picture of these data; rendered where no other can be read."""
@@ -134,7 +164,7 @@ class RenderedPeople(Dataset[Batch]):
         crop = crops.cut(person.image, keypoints_xy, visible, self._named, person.area, names, size, matrix, flip)
         if self.augmentation:
             crop = crops.disguise(crop, self.augmentation, rng, partial(occlusion.rendered_piece, rng))
-        return _item(crop, index)
+        return _item(crop, index, index)
 
 
 class JoinedPeople(Dataset[Batch]):
@@ -149,9 +179,20 @@ class JoinedPeople(Dataset[Batch]):
 
     def __getitem__(self, key: Key) -> Batch:
         epoch, index = key
+        part, first = self._part(index)
+        item = part[epoch, index - first]
+        return item._replace(place=item.place + first, asked=item.asked + first)
+
+    def why_replaced(self, index: int) -> str:
+        """As `PhotographedPeople.why_replaced`; rendered people are never replaced."""
+        part, first = self._part(index)
+        assert isinstance(part, PhotographedPeople)
+        return part.why_replaced(index - first)
+
+    def _part(self, index: int) -> tuple[PhotographedPeople | RenderedPeople, int]:
+        """The part that holds an index, and the index of its first item."""
         part = int(np.searchsorted(self._ends, index, side="right"))
-        first = int(self._ends[part]) - len(self.parts[part])
-        return self.parts[part][epoch, index - first]._replace(place=torch.tensor(index))
+        return self.parts[part], int(self._ends[part]) - len(self.parts[part])
 
 
 class EpochSampler(Sampler[list[Key]]):
@@ -177,12 +218,22 @@ class EpochSampler(Sampler[list[Key]]):
             yield [(self.epoch, int(index)) for index in batch[share]]
 
 
+def watched(batches: Iterable[Batch], data: JoinedPeople, damage: Damage) -> Iterator[Batch]:
+    """The batches as they are; items that show another person than they were asked for are noted as damage.
+
+    Workers need no counters for that: each item says itself what it shows.
+    """
+    for batch in batches:
+        damage.note(*(data.why_replaced(int(index)) for index in batch.asked[batch.asked != batch.place]))
+        yield batch
+
+
 def in_order(length: int, batch_size: int) -> list[list[Key]]:
     """Batches of keys that go through a data set once, each item once."""
     return [[(0, i) for i in range(start, min(start + batch_size, length))] for start in range(0, length, batch_size)]
 
 
-def _item(crop: Crop, index: int) -> Batch:
+def _item(crop: Crop, place: int, asked: int) -> Batch:
     return Batch(
         crops=torch.from_numpy(crop.image).permute(2, 0, 1).contiguous(),
         keypoints=torch.from_numpy(crop.keypoints),
@@ -190,5 +241,6 @@ def _item(crop: Crop, index: int) -> Batch:
         named=torch.from_numpy(crop.named.copy()),
         area_px=torch.tensor(crop.area_px, dtype=torch.float32),
         matrix=torch.from_numpy(crop.matrix),
-        place=torch.tensor(index),
+        place=torch.tensor(place),
+        asked=torch.tensor(asked),
     )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 from runtime.errors import InputError
 from training.data.coco import read_coco
+from training.data.damage import Damage, say
 from training.data.lsp import read_lsp
 from training.data.mpii import read_mpii
 from training.data.persons import Person, PersonSet
@@ -33,6 +35,29 @@ def load_persons(spec: DataSpec, keypoint_names: Sequence[str] | None = None) ->
             `damage.ALLOWED` of the records are unusable.
     """
     return READERS[spec.kind](spec, keypoint_names)
+
+
+def load_labelled(
+    data: Sequence[str], keypoint_names: Sequence[str], warn: Callable[[str], None] = say
+) -> tuple[list[list[Person]], Damage]:
+    """The labelled persons of each DATA, and what of all of them cannot be used.
+
+    Missing pictures are noted now, not hours later; those persons stay in their places.
+
+    Raises:
+        InputError: as `load_persons`, and if more persons are unusable than `damage.ALLOWED`.
+    """
+    sets = [load_persons(DataSpec.parse(text), keypoint_names) for text in data]
+    persons, problems = [found.labelled for found in sets], [problem for found in sets for problem in found.problems]
+    damage = Damage(sum(map(len, persons)) + len(problems), ", ".join(data), problems, warn)
+    damage.note(
+        *(
+            f"annotation {person.annotation_id}: {person.image_path}: no such picture"
+            for person in chain(*persons)
+            if not person.image_path.is_file()
+        )
+    )
+    return persons, damage
 
 
 def check_labelled(found: PersonSet, spec: DataSpec) -> list[Person]:
