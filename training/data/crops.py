@@ -38,8 +38,8 @@ class Crop:
     """The person's area in square px of the crop, OKS's squared scale."""
     matrix: Array
     """(2, 3) from image px to crop px, both continuous."""
-    covered_xy: Array
-    """(4, 2) px, the image's corners in the crop; outside of them the crop is black."""
+    image_size_wh: tuple[int, int]
+    """px, of the image that it was cut from; where the crop shows none of it, it is black."""
 
 
 def person_matrix(box_xyxy: Array, input_size_wh: tuple[int, int], padding: float) -> Array:
@@ -92,8 +92,6 @@ def cut(
     keypoints = geometry.transform_points(keypoints_xy, matrix) / np.asarray(input_size_wh)
     from_pixels = np.column_stack([matrix[:, :2] * reduction, matrix[:, 2]])
     pixels = geometry.warp_image(image, from_pixels, input_size_wh)
-    width, height = image.shape[1::-1]
-    corners = np.array([(0, 0), (width, 0), (width, height), (0, height)])
     return Crop(
         image=cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB),  # type: ignore[arg-type]
         keypoints=keypoints[order].astype(np.float32),
@@ -101,7 +99,7 @@ def cut(
         named=named[order],
         area_px=area * abs(float(np.linalg.det(matrix[:, :2]))),
         matrix=matrix,
-        covered_xy=geometry.transform_points(corners, from_pixels),
+        image_size_wh=(image.shape[1] * reduction, image.shape[0] * reduction),
     )
 
 
@@ -119,10 +117,15 @@ def disguise(crop: Crop, augmentation: Augmentation, rng: np.random.Generator, p
 
 
 def _covered(crop: Crop) -> NDArray[np.uint8]:
-    """(H, W), 255 where the crop shows its picture."""
-    mask = np.zeros(crop.image.shape[:2], np.uint8)
-    corners = np.rint(crop.covered_xy - 0.5).clip(-1e6, 1e6).astype(np.int32)
-    return cv2.fillConvexPoly(mask, corners, 255)  # type: ignore[return-value]
+    """(H, W), 255 where the crop shows its image, down to the faintest blend with the black around it."""
+    height, width = crop.image.shape[:2]
+    inverse = geometry.invert_matrix(crop.matrix).astype(np.float32)
+    columns, rows = np.arange(width, dtype=np.float32) + 0.5, np.arange(height, dtype=np.float32)[:, None] + 0.5
+    mask = np.full((height, width), 255, np.uint8)
+    for (across, down, offset), size in zip(inverse, crop.image_size_wh, strict=True):
+        place = across * columns + down * rows + offset
+        mask[(place < -0.5) | (place > size + 0.5)] = 0
+    return mask
 
 
 def _half_body_box(
