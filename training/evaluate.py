@@ -15,8 +15,6 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +23,13 @@ import numpy as np
 from runtime.errors import InputError, PoseError
 from tfpose_edge.checkpoint import check_target, written_whole
 from training import metrics
-from training.data.persons import Person, PersonSet
-from training.data.picture import Picture, read_image
+from training.answers import SCORE_MODES, answer
+from training.data.damage import Damage, listing, say
 from training.data.reading import check_labelled, load_persons
-from training.data.spec import DataSpec
+from training.data.spec import DataSpec, teach
 from training.predictor import DEVICES, Array, CheckpointPredictor, FlipTest, Predictor
-from training.results import check_detections, check_results, read_list
+from training.results import check_results, read_list
 
-SCORE_MODES = {
-    "keypoint": "mean score of the key points",
-    "box": "the detector's score of the box",
-    "box*keypoint": "their product",
-}
 THRESHOLDS = {"pck": 0.2, "pckh": 0.5, "oks": None}
 
 
@@ -55,19 +48,6 @@ class ArtifactPredictor:
         return result.keypoints_xy.astype(np.float64), result.scores
 
 
-@dataclass(frozen=True)
-class Found:
-    """One prediction."""
-
-    person: Person
-    """The annotated person, or with detector boxes a stand-in that has the image and the box."""
-    keypoints_xy: Array
-    """(K, 2) px, in the order of the shared names."""
-    scores: Array
-    """(K,)."""
-    box_score: float
-
-
 def evaluate(
     predictor: Predictor | list[dict[str, Any]], spec: DataSpec, metric: str, threshold: float | None = None,
     boxes: list[dict[str, Any]] | None = None, score_mode: str | None = None, progress: bool = False,
@@ -83,7 +63,9 @@ def evaluate(
         score_mode: a key of `SCORE_MODES`; None takes "keypoint", or "box*keypoint" with `boxes`.
         progress: show a bar on stderr.
     Raises:
-        InputError: unreadable data, results or boxes, nothing shared, or a metric that these data cannot give.
+        InputError: unreadable data, results or boxes, nothing shared, or a metric that these data cannot give; more
+            records or pictures that are unusable than `damage.ALLOWED`. Fewer are left out, also of the truth, and
+            named in the figures' "unusable".
     """
     if metric not in metrics.METRICS:
         raise InputError(f"unknown metric {metric!r}; legal are {', '.join(metrics.METRICS)}")
@@ -98,19 +80,17 @@ def evaluate(
         raise InputError(f"{spec.annotations}: shares no key point with the model ({', '.join(known)})")
     check_labelled(truth := found.select(names), spec)
     columns = [file_names.index(name) for name in names]
+    damage = Damage(len(found.image_paths), spec.annotations, what="pictures")
     if isinstance(predictor, list):
         results, score_mode = given, "as given"
     else:
         score_mode = score_mode or ("box*keypoint" if boxes is not None else "keypoint")
-        asked = _detected(boxes, truth) if boxes is not None else [(p, 1.0) for p in truth.labelled]
-        answers = _run(predictor, asked, [predictor.names.index(name) for name in names], progress)
-        lines = [_result(a, score_mode, columns, len(file_names)) for a in answers]
-        for line in lines if boxes is not None else ():
-            del line["annotation_id"]  # a detector's box belongs to nobody
+        lines, truth = answer(predictor, truth, file_names, boxes, score_mode, damage, progress)
         results = check_results(lines, found)
     threshold = THRESHOLDS[metric] if threshold is None else threshold
     figures = metrics.measure(_only(results, columns), truth, names, metric, threshold)
-    return {"metric": metric, **figures, "threshold": threshold, "score_mode": score_mode, "names": names}, results
+    about = {"threshold": threshold, "score_mode": score_mode, "names": names}
+    return {"metric": metric, **figures, **about, "unusable": found.problems + damage.problems}, results
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -124,6 +104,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         figures, results = _evaluate_arguments(args)
         print(_table(figures))
+        if figures["unusable"]:
+            say(f"{args.data}: {len(figures['unusable'])} left out: {listing(figures['unusable'])}")
         for path, content in ((args.json, figures), (args.save_predictions, results)):
             if path:
                 with written_whole(path) as temporary:
@@ -174,41 +156,6 @@ def _evaluate_arguments(args: argparse.Namespace) -> tuple[dict[str, Any], list[
     return {**figures, **about}, results
 
 
-def _run(
-    predictor: Predictor, asked: Sequence[tuple[Person, float]], columns: list[int], progress: bool
-) -> Iterator[Found]:
-    """Predictions for (person, box score), one call per image."""
-    from tqdm import tqdm
-
-    by_image: dict[Picture, list[tuple[Person, float]]] = {}
-    for person, score in asked:
-        by_image.setdefault(person.image_path, []).append((person, score))
-    with tqdm(by_image.items(), "images", leave=False, disable=not progress) as shown:
-        for path, people in shown:
-            boxes, image = np.stack([person.box_xyxy for person, _ in people]), read_image(path)
-            try:
-                keypoints_xy, scores = predictor(image, boxes)
-            except InputError as error:
-                raise InputError(f"{path.name}: {error}") from error
-            for row, (person, box_score) in enumerate(people):
-                yield Found(person, keypoints_xy[row][columns], scores[row][columns], box_score)
-
-
-def _result(found: Found, score_mode: str, columns: list[int], num_keypoints: int) -> dict[str, Any]:
-    """A results line in the data set's own order of key points; zeros where the model has none."""
-    mean = float(found.scores.mean())
-    score = {"keypoint": mean, "box": found.box_score, "box*keypoint": found.box_score * mean}[score_mode]
-    keypoints = np.zeros((num_keypoints, 3))
-    keypoints[columns] = np.column_stack([found.keypoints_xy - 0.5, found.scores])  # pixel indices
-    return {
-        "image_id": found.person.image_id,
-        "annotation_id": found.person.annotation_id,
-        "category_id": 1,
-        "keypoints": [round(float(value), 4) for value in keypoints.ravel()],
-        "score": score,
-    }
-
-
 def _predicted_names(results: list[dict[str, Any]], file_names: tuple[str, ...]) -> tuple[str, ...]:
     """The names that a results file has key points for: those whose column is not all zeros."""
     columns = np.array([r["keypoints"] for r in results], dtype=np.float64).reshape(len(results), len(file_names), 3)
@@ -218,21 +165,6 @@ def _predicted_names(results: list[dict[str, Any]], file_names: tuple[str, ...])
 def _only(results: list[dict[str, Any]], columns: list[int]) -> list[dict[str, Any]]:
     """Results with the key points of `columns` alone."""
     return [{**r, "keypoints": np.reshape(r["keypoints"], (-1, 3))[columns].ravel().tolist()} for r in results]
-
-
-def _detected(boxes: list[dict[str, Any]], truth: PersonSet) -> list[tuple[Person, float]]:
-    """Stand-ins for the detector's boxes on the data's images, and their scores; boxes without area are left out."""
-    stand_in = truth.labelled[0]
-    asked = []
-    for box in check_detections(boxes, truth):
-        x, y, width, height = (float(v) for v in box["bbox"])
-        if width > 0 and height > 0:
-            person = replace(
-                stand_in, image_id=box["image_id"], image_path=truth.image_paths[box["image_id"]],
-                box_xyxy=np.array([x, y, x + width, y + height]),
-            )  # fmt: skip
-            asked.append((person, float(box["score"])))
-    return asked
 
 
 def _table(figures: dict[str, Any]) -> str:
@@ -256,10 +188,11 @@ def _positive(text: str) -> float:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m training.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+        prog="python -m training.evaluate", description=f"{__doc__}\nDATA is one of\n{teach()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     parser.add_argument("model", type=Path, help="checkpoint, artifact, or COCO results JSON (scored as it is)")
-    parser.add_argument("--data", required=True, metavar="ANN.json:IMAGES[:FIRST-LAST]")
+    parser.add_argument("--data", required=True, metavar="DATA", help="annotated pictures, in one of the forms above")
     parser.add_argument("--metric", required=True, choices=metrics.METRICS)
     parser.add_argument("--threshold", type=_positive, help="of PCK (0.2) and PCKh (0.5)")
     parser.add_argument("--flip-test", action="store_true", help="average with the mirror image's key points")

@@ -2,13 +2,12 @@
 
     python -m training.train                                # tiny, on rendered people, ten minutes on 2 cores
     python -m training.train --preset r50-ne6 --output runs/r50 \\
-        --train coco/annotations/person_keypoints_train2017.json:coco/train2017 \\
-        --val coco/annotations/person_keypoints_val2017.json:coco/val2017
+        --train coco:coco2017:train2017 mpii:mpii_human_pose_v1_u12_1.mat:mpii/images --val coco:coco2017:val2017
 
-The same command with --resume goes on where that run stopped, on a CPU bit by bit as if it had not stopped. DATA is
-ANN.json:IMAGES[:FIRST-LAST], COCO key-point JSON and its picture folder, with an optional range of images. Data sets
-with other skeletons are joined by key-point name; what a set does not name stays unlabelled. The output folder holds
-best.safetensors, last.safetensors, config.json, metrics.jsonl, curves.png and state/.
+The same command with --resume goes on where that run stopped, on a CPU bit by bit as if it had not stopped. Data sets
+with other skeletons are joined by key-point name; what a set does not name stays unlabelled. What cannot be read is
+named and left out, up to 1 % of the data. The output folder holds best.safetensors, last.safetensors, config.json,
+metrics.jsonl, curves.png and state/.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from accelerate import Accelerator
 from runtime.errors import InputError, PoseError
 from tfpose_edge import PRESETS
 from training import engine
+from training.data.spec import teach
 from training.options import Options, Plan, as_json, with_defaults
 from training.run import RunFolder
 from training.session import Session
@@ -34,7 +34,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     import tyro
 
-    options = tyro.cli(Options, prog="python -m training.train", description=__doc__, args=argv)
+    options = tyro.cli(
+        Options, prog="python -m training.train", description=f"{__doc__}\nDATA is one of\n{teach()}", args=argv
+    )
     try:
         train(options)
     except KeyboardInterrupt:

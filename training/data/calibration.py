@@ -26,7 +26,7 @@ def calibration_crops(
     Args:
         input_size_wh: crop size (width, height) in px.
         padding: factor by which the box is extended.
-        data: ANN.json:IMAGES[:FIRST-LAST], of which `count` persons are taken evenly, with true boxes; None renders.
+        data: DATA, of which `count` persons are taken evenly, with true boxes; None renders.
         count: how many; fewer where the data set has fewer.
         seed: of the rendered people.
     Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -70,6 +70,13 @@ class PersonSet:
             for p in self.persons
         ]
         return replace(self, persons=persons, names=tuple(names))
+
+    def without(self, pictures: Set[Picture]) -> PersonSet:
+        """The same set without these pictures and the persons on them."""
+        persons = [person for person in self.persons if person.image_path not in pictures]
+        kept = {person.image_id for person in persons}
+        image_ids = [i for i in self.image_ids if i in kept or self.image_paths[i] not in pictures]
+        return replace(self, persons=persons, image_ids=image_ids)
 
     @property
     def labelled(self) -> list[Person]:

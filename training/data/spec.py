@@ -11,18 +11,18 @@ from runtime.errors import InputError
 RANGE = "[:FIRST-LAST]"
 FORMS = {
     "ANN.json:IMAGES": "COCO key-point JSON and its folder of pictures",
-    "coco:DIR:PART": "COCO as distributed: DIR/annotations/person_keypoints_PART.json and DIR/PART, PART = val2017 ...",
-    "mpii[,OPTION...]:ANN:IMAGES": "MPII: the official .mat, or the JSON list (train.json, valid.json) of others",
+    "coco:DIR:PART": "COCO's own folder: DIR/annotations/person_keypoints_PART.json and DIR/PART",
+    "mpii[,OPTION...]:ANN:IMAGES": "MPII: its official .mat, or the JSON list made of it (valid.json ...)",
     "lsp:DIR": "Leeds Sports Pose as distributed: DIR/joints.mat and DIR/images",
     "lspet:DIR": "Leeds Sports Pose Extended, likewise",
-    "SHARDS": "a folder of .tar shards, one of them, or NAME{0000..0063}.tar; training.data.pack writes them",
+    "SHARDS": "a folder of .tar shards, or NAME{0000..0063}.tar, from training.data.pack",
 }
 """Every form of DATA; each may end in a range of images, of samples where they are shards."""
 MPII_OPTIONS = {
-    "single": "only persons that the official .mat calls sufficiently separated",
-    "keypoint-boxes": "boxes around the key points, not from scale and position",
-    "zero-based": "a copy whose coordinates start at 0; the official ones start at 1",
-    "heads=FILE.mat": "head sizes for the JSON list: the official .mat, or HRNet's gt_valid.mat",
+    "single": "only persons whom the .mat calls sufficiently separated",
+    "keypoint-boxes": "boxes around key points, not from scale and position",
+    "zero-based": "a copy whose coordinates start at 0 instead of 1",
+    "heads=FILE.mat": "head sizes for the JSON list: the .mat, or gt_valid.mat",
 }
 
 
