@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tfpose_edge.attention import DeformableAttention, Sampler, resolve_sampler
+from tfpose_edge.attention import DeformableAttention, Sampler, SampleThenProject, resolve_sampler
 from tfpose_edge.backbone import ResNet
 from tfpose_edge.config import PoseConfig
 from tfpose_edge.heads import HeatmapHead, KeypointHead, ScoreHead
@@ -37,6 +37,8 @@ class TFPose(nn.Module):
     Args:
         config: what to build.
         sampler: name of a sampler, "auto", or a callable with a sampler's signature; never stored in a checkpoint.
+        sample_then_project: p2q attention (section 3.3) projects its samples and not the whole memory. The same
+            parameters, key points and gradients at another cost; never stored in a checkpoint.
     """
 
     mean: Tensor
@@ -44,7 +46,7 @@ class TFPose(nn.Module):
     pos: Tensor
     reference_points: Tensor
 
-    def __init__(self, config: PoseConfig, sampler: str | Sampler = "auto") -> None:
+    def __init__(self, config: PoseConfig, sampler: str | Sampler = "auto", sample_then_project: bool = False) -> None:
         super().__init__()
         self.config = config
         self.sampler_name, self._sampler = resolve_sampler(sampler)
@@ -60,10 +62,11 @@ class TFPose(nn.Module):
         self.query_embed = nn.Parameter(torch.randn(c.num_keypoints, d))
         self.query_pos = nn.Parameter(torch.randn(c.num_keypoints, d))
         self.reference_logits = nn.Parameter(torch.zeros(c.num_keypoints, 2))
+        p2q = SampleThenProject if sample_then_project else DeformableAttention
         self.decoder = nn.ModuleList(
             DecoderLayer(
                 QueryAttention(d, c.n_heads, c.dropout) if c.query_self_attention else None,
-                self._attention(), d, c.ffn_dim, c.dropout,
+                self._attention(p2q), d, c.ffn_dim, c.dropout,
             )
             for _ in range(c.num_decoder_layers)
         )  # fmt: skip
@@ -116,9 +119,9 @@ class TFPose(nn.Module):
             raise ValueError("this network was configured without the auxiliary head (heatmap_head=False)")
         return self.heatmap_head(memory, self.config.spatial_shapes[-1])  # type: ignore[no-any-return]
 
-    def _attention(self) -> DeformableAttention:
+    def _attention(self, layer: type[DeformableAttention] = DeformableAttention) -> DeformableAttention:
         c = self.config
-        return DeformableAttention(c.d_model, c.n_heads, len(c.levels), c.n_points, self._sampler)
+        return layer(c.d_model, c.n_heads, len(c.levels), c.n_points, self._sampler)
 
     def _register_constants(self) -> None:
         shapes, d = self.config.spatial_shapes, self.config.d_model

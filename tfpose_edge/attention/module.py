@@ -39,13 +39,15 @@ class DeformableAttention(nn.Module):
         spatial_shapes: tuple[tuple[int, int], ...],
     ) -> Tensor:
         """query (B, Q, C), reference_points (B, Q, 2) as fractions of the crop, memory (B, S, C) -> (B, Q, C)."""
-        batch, queries, _ = query.shape
-        samples = self.n_levels * self.n_points
-        value = self.value_proj(memory).reshape(batch, memory.shape[1], self.n_heads, -1)  # (B, S, H, D)
-        offsets = in_full_precision(self.sampling_offsets, query).reshape(batch, queries, self.n_heads, samples, 2)
-        logits = self.attention_weights(query).reshape(batch, queries, self.n_heads, samples)
-        sampled = self.sampler(value, reference_points, offsets, logits, spatial_shapes)
+        value = self.value_proj(memory).reshape(memory.shape[0], memory.shape[1], self.n_heads, -1)  # (B, S, H, D)
+        sampled = self.sampler(value, reference_points, *self.offsets_and_logits(query), spatial_shapes)
         return self.output_proj(sampled)  # type: ignore[no-any-return]
+
+    def offsets_and_logits(self, query: Tensor) -> tuple[Tensor, Tensor]:
+        """Where each query (B, Q, C) looks: offsets (B, Q, H, L * P, 2) in px, in fp32, and logits (B, Q, H, L * P)."""
+        shape = (query.shape[0], query.shape[1], self.n_heads, self.n_levels * self.n_points)
+        offsets = in_full_precision(self.sampling_offsets, query).reshape(*shape, 2)
+        return offsets, self.attention_weights(query).reshape(shape)
 
     def _initialise(self) -> None:
         """Head h starts by looking in direction h, its point p at p + 1 pixels (Deformable DETR, appendix)."""
