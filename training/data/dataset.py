@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
@@ -25,6 +24,7 @@ from training.data.crops import Augmentation, Crop
 from training.data.damage import Damage
 from training.data.persons import Person
 from training.data.picture import read_image
+from training.data.reduced import read_reduced, reduction_for
 from training.data.rendered import render_person
 
 OTHER_TRIES = 10
@@ -78,22 +78,8 @@ class PhotographedPeople(Dataset[Batch]):
         return len(self.persons)
 
     def __getitem__(self, key: Key) -> Batch:
-        epoch, index = key
-        place, image = self._readable(epoch, index)
-        person, rng = self.persons[place], np.random.default_rng([self.seed, epoch, index])
-        size, names = self.config.input_size_wh, self.config.keypoint_names
-        matrix, flip = crops.person_matrix(person.box_xyxy, size, self.config.padding), False
-        if self.augmentation:
-            matrix, flip = crops.augmented_matrix(
-                person.box_xyxy, person.keypoints_xy, person.visible, names, size, self.config.padding,
-                self.augmentation, rng,
-            )  # fmt: skip
-        crop = crops.cut(
-            image, person.keypoints_xy, person.visible, person.named, person.area, names, size, matrix, flip
-        )
-        if self.augmentation:
-            crop = crops.disguise(crop, self.augmentation, rng, partial(self._patch, place, rng))
-        return _item(crop, place, index)
+        place, crop = self._readable(*key)
+        return _item(crop, place, key[1])
 
     def why_replaced(self, index: int) -> str:
         """Why the person at `index` cannot be shown: annotation, path and reason."""
@@ -104,24 +90,41 @@ class PhotographedPeople(Dataset[Batch]):
             return f"annotation {person.annotation_id}: {error}"
         return f"annotation {person.annotation_id}: {person.image_path}: could not be read at the first try"
 
-    def _readable(self, epoch: int, index: int) -> tuple[int, NDArray[np.uint8]]:
-        """Place and picture of the person at `index`, or of the first other one whose picture can be read."""
+    def _readable(self, epoch: int, index: int) -> tuple[int, Crop]:
+        """Place and crop of the person at `index`, or of the first other one whose picture can be read."""
         try:
-            return index, read_image(self.persons[index].image_path)
+            return index, self._crop(index, np.random.default_rng([self.seed, epoch, index]))
         except InputError as error:
             first = error
         for other in np.random.default_rng([self.seed, epoch, index, 1]).integers(len(self.persons), size=OTHER_TRIES):
             with contextlib.suppress(InputError):
-                return int(other), read_image(self.persons[other].image_path)
+                return int(other), self._crop(int(other), np.random.default_rng([self.seed, epoch, index]))
         raise first
+
+    def _crop(self, place: int, rng: np.random.Generator) -> Crop:
+        """A crop of the person at `place`; InputError if the picture cannot be read."""
+        person, size, names = self.persons[place], self.config.input_size_wh, self.config.keypoint_names
+        of_person = person.keypoints_xy, person.visible, person.named, person.area, names, size
+        if not self.augmentation:
+            matrix = crops.person_matrix(person.box_xyxy, size, self.config.padding)
+            return crops.cut(read_image(person.image_path), *of_person, matrix)
+        matrix, flip = crops.augmented_matrix(
+            person.box_xyxy, person.keypoints_xy, person.visible, names, size, self.config.padding,
+            self.augmentation, rng,
+        )  # fmt: skip
+        image, reduction = read_reduced(person.image_path, reduction_for(matrix))
+        crop = crops.cut(image, *of_person, matrix, flip, reduction)
+        return crops.disguise(crop, self.augmentation, rng, partial(self._patch, place, rng))
 
     def _patch(self, index: int, rng: np.random.Generator, size_wh: tuple[int, int]) -> occlusion.Image:
         """A piece (height, width, 3) RGB of another picture of these data; rendered where no other can be read."""
         other = self.persons[(index + int(rng.integers(1, max(len(self.persons), 2)))) % len(self.persons)]
         if other.image_path == self.persons[index].image_path:
             return occlusion.rendered_piece(rng, size_wh)
+        matrix = crops.person_matrix(other.box_xyxy, self.config.input_size_wh, self.config.padding)
         try:
-            return occlusion.piece_of(read_image(other.image_path), other.box_xyxy, size_wh, rng)
+            image, reduction = read_reduced(other.image_path, reduction_for(matrix))
+            return occlusion.piece_of(image, other.box_xyxy / reduction, size_wh, rng)
         except InputError:  # a damaged picture is a matter of its own item
             return occlusion.rendered_piece(rng, size_wh)
 

@@ -43,13 +43,23 @@ Picture = Path | PackedPicture
 
 def read_image(path: Picture) -> NDArray[np.uint8]:
     """Decode a picture to (H, W, 3) uint8 BGR; InputError if it is missing, damaged or truncated."""
+    return decode(read_encoded(path), path)
+
+
+def read_encoded(path: Picture) -> bytes:
+    """A picture's file; InputError if it is missing or cannot be read."""
     if not path.is_file():
         raise InputError(f"{path}: no such picture")
     try:
-        encoded = np.frombuffer(path.read_bytes(), dtype=np.uint8)
-        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None  # imread accepts half a JPEG
+        return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def decode(encoded: bytes, path: Picture, flags: int = cv2.IMREAD_COLOR) -> NDArray[np.uint8]:
+    """Decode a picture's file to (H, W, 3) uint8 BGR, as OpenCV's `flags` say; InputError names `path` if damaged."""
+    try:  # not imread, which accepts half a JPEG
+        image = cv2.imdecode(np.frombuffer(encoded, dtype=np.uint8), flags) if encoded else None
     except cv2.error as error:
         raise InputError(f"{path}: not a readable picture: {error.err}") from error
     if image is None:
