@@ -50,7 +50,8 @@ def read_release(path: Path) -> list[tuple[str, Makers]]:
     release = read_mat(path, "RELEASE")
     images = as_list(getattr(release, "annolist", None))
     in_training = as_list(getattr(release, "img_train", None))
-    singles = as_list(getattr(release, "single_person", None)) if len(images) > 1 else [release.single_person]
+    singles = getattr(release, "single_person", None)
+    singles = [singles] if len(images) == 1 else as_list(singles)  # of one image the cell around it is gone
     if not images or not len(images) == len(in_training) == len(singles):
         raise InputError(f"{path}: not MPII's file: annolist, img_train and single_person must be of one length")
     return [
