@@ -20,7 +20,7 @@ MOST_HOLES, MOST_OCCLUDERS = 3, 2
 HOLE_SIDES = 0.1, 0.4  # over the crop's width
 OCCLUDER_SIDES = 0.15, 0.6
 SPREAD = 0.1  # of occluders around key points, over the crop's width
-REGION_SIDES = 0.3, 0.8  # of the piece that is cut out of another person's box, over the box's longer side
+REGION_SIDES = 0.15, 0.5  # of the piece that is cut out of another person's box, over the box's longer side
 
 
 def erase(image: Image, rng: np.random.Generator) -> Image:
@@ -50,10 +50,12 @@ def paste(image: Image, keypoints_xy: Array, patch: Patch, rng: np.random.Genera
 
 def piece_of(image: Image, box_xyxy: Array, size_wh: tuple[int, int], rng: np.random.Generator) -> Image:
     """A turned and perhaps mirrored piece (height, width, 3) RGB of a box (4,) px in another picture, BGR."""
-    longest = max(float((box_xyxy[2:] - box_xyxy[:2]).max()), 1.0)
-    side = rng.uniform(*REGION_SIDES) * longest
-    region = np.array([side, side * size_wh[1] / size_wh[0]])
-    center = np.clip(rng.uniform(box_xyxy[:2], box_xyxy[2:]), 0, image.shape[1::-1])
+    size = np.array(image.shape[1::-1], dtype=np.float64)
+    side = rng.uniform(*REGION_SIDES) * float((box_xyxy[2:] - box_xyxy[:2]).max())
+    shape = np.array([1.0, size_wh[1] / size_wh[0]])
+    region = shape * float(np.clip(side, 2, size.min() / np.linalg.norm(shape)))  # inside, however it is turned
+    reach = np.linalg.norm(region) / 2
+    center = np.clip(rng.uniform(box_xyxy[:2], box_xyxy[2:]), reach, size - reach)
     matrix = geometry.warp_matrix(center, region, size_wh, rng.uniform(-45, 45), bool(rng.random() < 0.5))
     return geometry.warp_image(image, matrix, size_wh)[:, :, ::-1]
 
