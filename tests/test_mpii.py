@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from matlab_files import EMPTY, mpii_points, rectangle, write_release
 from scipy.io import savemat
 
+from runtime import geometry
 from runtime.errors import InputError
 from runtime.skeleton import COCO_17, MPII_16
+from training.data.persons import Person
 from training.data.reading import load_persons
 from training.data.spec import DataSpec
 from training.evaluate import evaluate
+from training.metrics import pck
 
 ANKLE, HEAD_TOP, WRIST = (MPII_16.index(name) for name in ("right_ankle", "head_top", "left_wrist"))
 POINTS = [
@@ -152,6 +157,30 @@ def test_head_sizes_beside_the_json_list(tmp_path):
     savemat(tmp_path / "short.mat", {"headboxes_src": boxes[..., :2]})
     with pytest.raises(InputError, match=r"has 2 head boxes, but .*valid\.json 3 persons"):
         read(path, f"heads={tmp_path / 'short.mat'}")
+
+
+def test_pelvis_and_thorax_are_not_in_the_total():
+    """Two of three wrong, one of them the pelvis: the total is of the two others."""
+    names = ("pelvis", "head_top", "left_knee")
+    xy = np.array([[10.0, 10.0], [20.0, 20.0], [30.0, 30.0]])
+    person = Person(
+        Path("x"), 1, 1, xy, np.full(3, 2), np.ones(3, bool), np.array([0.0, 0, 40, 40]), 100.0, head_size=10.0
+    )
+    predicted = xy[None] + [[[90.0, 0], [90.0, 0], [0, 0]]]
+    figures = pck(predicted, [person], names, 0.5, by_head=True)
+    assert figures["value"] == pytest.approx(50) and figures["per_keypoint"]["pelvis"] == 0
+    box = replace(person, head_size=4.0)
+    assert pck(xy[None] + 1.9, [box], names, 0.5, by_head=True)["value"] == 0  # 2.69 px, limit 2
+    assert pck(xy[None] + 1.4, [box], names, 0.5, by_head=True)["value"] == 100  # 1.98 px
+
+
+def test_the_crop_is_as_wide_as_those_of_other_readers(tmp_path):
+    """The box's 200 px x 1.5, extended by 1.25, is their 250 px x 1.5, 375 px, for crops that are square or higher."""
+    mat = write_release(tmp_path / "m.mat", [{"name": "1.jpg", "annorect": [rectangle(POINTS, **PLACE)]}])
+    (person,) = read(mat).persons
+    for size in ((256, 256), (192, 256)):
+        center, scale = geometry.box_to_center_scale(person.box_xyxy, size, 1.25)
+        assert center.tolist() == [150.5, 223.0] and scale[0] == pytest.approx(375)
 
 
 class Fixed:

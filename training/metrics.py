@@ -21,6 +21,9 @@ METRICS = {
     "pckh": "share of key points within t x head size",
 }
 
+PCKH_LEFT_OUT = ("pelvis", "thorax")
+"""Not in the total PCKh, as published figures have it (evaluation code of simple-baselines and HRNet)."""
+
 
 def measure(
     results: list[dict[str, Any]], truth: PersonSet, names: Sequence[str], metric: str, threshold: float | None
@@ -57,7 +60,7 @@ def pck(
         persons: N, the truth in the same order.
         names: K key-point names.
         threshold: fraction of the reference length.
-        by_head: PCKh; persons need a `head_size`.
+        by_head: PCKh; persons need a `head_size`, and `PCKH_LEFT_OUT` are not in the "value".
     Returns:
         "value", "per_keypoint" (None where nothing is labelled), "persons" and "left_out" (no reference length).
     Raises:
@@ -72,8 +75,9 @@ def pck(
     labelled = np.stack([p.visible > 0 for p in persons]) & usable[:, None]
     distance = np.linalg.norm(predicted_xy - truth, axis=-1)
     right = (distance <= threshold * np.where(usable, lengths, 0.0)[:, None]) & labelled
+    total = np.array([not (by_head and name in PCKH_LEFT_OUT) for name in names])
     return {
-        "value": 100.0 * right.sum() / max(1, labelled.sum()),
+        "value": 100.0 * right[:, total].sum() / max(1, labelled[:, total].sum()),
         "per_keypoint": {
             name: 100.0 * right[:, k].sum() / labelled[:, k].sum() if labelled[:, k].any() else None
             for k, name in enumerate(names)
