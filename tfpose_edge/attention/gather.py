@@ -1,6 +1,8 @@
 """Row gather: the four corners of all samples in one embedding look-up, then one batched matmul.
 
-Indices are int32: as floats they would lose pixels in fp16 beyond 2048.
+Written for engines, where each line is an operation over every sample: no comparison (slow or foreign to some), no
+expanded operand (`@` would copy all rows in ExecuTorch), corners joined in runs and not interleaved. Indices are int32:
+as floats they would lose pixels in fp16 beyond 2048. At whole pixels the gradients are the reference sampler's, too.
 """
 
 from __future__ import annotations
@@ -18,43 +20,52 @@ def sample(
     spatial_shapes: tuple[tuple[int, int], ...],
 ) -> Tensor:
     """Deformable sampling; the contract is that of `tfpose_edge.attention.samplers`."""
-    batch, tokens, n_heads, head_dim = value.shape
-    queries = sampling_offsets.shape[1]
-    n_points = sampling_offsets.shape[3] // len(spatial_shapes)
+    batch, _, n_heads, head_dim = value.shape
+    queries, samples = sampling_offsets.shape[1], sampling_offsets.shape[3]
+    n_points = samples // len(spatial_shapes)
+    repeated = [shape for shape in spatial_shapes for _ in range(n_points)]  # L * P
     dtype = torch.promote_types(value.dtype, torch.float32)
-    offsets = sampling_offsets.to(dtype)
-    reference = reference_points.to(dtype)[:, :, None, None]  # (B, Q, 1, 1, 2)
-    pixels, bilinear, start = [], [], 0
-    for level, (height, width) in enumerate(spatial_shapes):
-        offset = offsets[:, :, :, level * n_points : (level + 1) * n_points]  # (B, Q, H, P, 2)
-        x = reference[..., 0] * width + offset[..., 0] - 0.5  # (B, Q, H, P)
-        y = reference[..., 1] * height + offset[..., 1] - 0.5
-        pixel, weight = _corners(x, y, height, width)
-        pixels.append(pixel + start)
-        bilinear.append(weight)
-        start += height * width
-    weights = torch.cat(bilinear, dim=3) * attention_logits.to(dtype).softmax(-1)[..., None]  # (B, Q, H, L * P, 4)
-    index = torch.cat(pixels, dim=3) * n_heads + _row_offset(batch, tokens, n_heads, value.device)
-    rows = F.embedding(index.reshape(-1, index.shape[3] * 4), value.reshape(batch * tokens * n_heads, head_dim))
-    out = weights.reshape(-1, 1, rows.shape[1]) @ rows.to(dtype)  # (B * Q * H, 1, D)
+    height, width = (torch.tensor(size, dtype=dtype, device=value.device) for size in zip(*repeated, strict=True))
+    reference, offsets = reference_points.to(dtype)[:, :, None, None], sampling_offsets.to(dtype)
+    columns, in_x = _neighbours(reference[..., 0] * width - 0.5 + offsets[..., 0], width)
+    rows, in_y = _neighbours(reference[..., 1] * height - 0.5 + offsets[..., 1], height)
+
+    # pixel (column, row) of head h is row (start + row * width + column) * H + h of value.reshape(B * S * H, D)
+    stride = torch.tensor([w * n_heads for _, w in repeated], dtype=torch.int32, device=value.device)
+    first = _first_rows(value, spatial_shapes, n_points)
+    top, bottom = (row.to(torch.int32) * stride + first for row in rows)
+    left, right = ((column * n_heads).to(torch.int32) for column in columns)
+    index = torch.cat((top + left, top + right, bottom + left, bottom + right), dim=-1)  # (B, Q, H, 4 * L * P)
+
+    attention = attention_logits.to(dtype).softmax(-1)
+    upper, lower = in_y[0] * attention, in_y[1] * attention
+    weights = torch.cat((upper * in_x[0], upper * in_x[1], lower * in_x[0], lower * in_x[1]), dim=-1)
+    gathered = F.embedding(index.reshape(-1, 4 * samples), value.reshape(-1, head_dim))  # (B * Q * H, 4 * L * P, D)
+    out = torch.bmm(weights.reshape(-1, 1, 4 * samples), gathered.to(dtype))  # (B * Q * H, 1, D)
     return out.reshape(batch, queries, n_heads * head_dim).to(value.dtype)
 
 
-def _corners(x: Tensor, y: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Pixel index within the level, int32, and bilinear weight of each corner; both (..., 4), weight 0 outside."""
-    x = x.clamp(-2.0, width + 1.0)  # farther out is outside all the same, and int32 cannot overflow
-    y = y.clamp(-2.0, height + 1.0)
-    left, top = x.floor(), y.floor()
-    columns = torch.stack((left, left + 1, left, left + 1), dim=-1)
-    rows = torch.stack((top, top, top + 1, top + 1), dim=-1)
-    weight = (1 - (x[..., None] - columns).abs()) * (1 - (y[..., None] - rows).abs())
-    column, row = columns.clamp(0, width - 1), rows.clamp(0, height - 1)
-    weight = weight * (column == columns) * (row == rows)
-    return row.to(torch.int32) * width + column.to(torch.int32), weight
+def _neighbours(position: Tensor, size: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """The two pixels around each position on one axis, whole numbers in 0..size - 1, and their linear weights.
+
+    A pixel outside is replaced by the nearest one inside, with weight 0. `position` (B, Q, H, L * P) in array indices,
+    `size` (L * P); so are the four results.
+    """
+    position, last = position.clamp(min=-1), size - 1
+    before = torch.minimum(position.floor(), last)  # -1..size - 1; past the end the distance exceeds 1
+    distance = position - before
+    first, second = before.relu(), torch.minimum(before + 1, last)
+    exists = before - first + 1, second - before  # 1, or 0 at -1 and at size
+    return (first, second), ((1 - distance).relu() * exists[0], distance * exists[1])
 
 
-def _row_offset(batch: int, tokens: int, n_heads: int, device: torch.device) -> Tensor:
-    """Where head h of image b starts in value.reshape(B * S * H, D): (B, 1, H, 1, 1) int32."""
-    image = torch.arange(batch, dtype=torch.int32, device=device)[:, None] * (tokens * n_heads)
-    head = torch.arange(n_heads, dtype=torch.int32, device=device)
-    return (image + head)[:, None, :, None, None]
+def _first_rows(value: Tensor, spatial_shapes: tuple[tuple[int, int], ...], n_points: int) -> Tensor:
+    """Row of value.reshape(B * S * H, D) where a sample's level starts, int32: (H, L * P), or (B, 1, H, L * P)."""
+    batch, tokens, n_heads, _ = value.shape
+    starts = [sum(h * w for h, w in spatial_shapes[:level]) for level in range(len(spatial_shapes))]
+    of_image = [[start * n_heads + head for start in starts for _ in range(n_points)] for head in range(n_heads)]
+    first = torch.tensor(of_image, dtype=torch.int32, device=value.device)
+    if batch == 1:  # engines need not add what is a constant
+        return first
+    images = torch.arange(batch, dtype=torch.int32, device=value.device) * (tokens * n_heads)
+    return first + images[:, None, None, None]

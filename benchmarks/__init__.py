@@ -1,0 +1,1 @@
+"""Measurements: commands that time what the README claims."""
