@@ -46,8 +46,6 @@ class ExportGraph(nn.Module):
         self.network = copy.deepcopy(model).eval().requires_grad_(False)
         self.network.heatmap_head = None
         self.normalise: nn.Module = Normalise(model.mean, model.std)
-        self.extend: nn.Module = nn.Identity()
-        """Last change to the memory before the decoder sees it."""
         for module in self.network.modules():
             if isinstance(module, DeformableAttention):
                 module.sampler = get_sampler(sampler)
@@ -60,7 +58,7 @@ class ExportGraph(nn.Module):
         """crops (B, 3, H, W) RGB 0..255, uint8 or float32 -> keypoints (B, K, 2) in fractions, scores (B, K)."""
         features = self.network.backbone(self.normalise(crops.float()))
         memory = self.network.encode(self.network.project(features))
-        per_layer, query = self.network.decode(self.extend(memory))
+        per_layer, query = self.network.decode(memory)
         return per_layer[-1], self.network.score_head(query)
 
     def example(self, batch: int, input_dtype: str) -> Tensor:

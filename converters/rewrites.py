@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from tfpose_edge.attention import DeformableAttention
+from tfpose_edge.attention import DeformableAttention, SampleThenProject
 
 if TYPE_CHECKING:
     from converters.graph import ExportGraph
@@ -30,50 +30,6 @@ class Subtract(nn.Module):
     def forward(self, crops: Tensor) -> Tensor:
         """crops (B, 3, H, W) float32, 0..255 -> the same shape, about -124..152."""
         return crops - self.mean
-
-
-class AppendOnes(nn.Module):
-    """A last channel that counts: sampled, it is the share of the attention that falls inside the image."""
-
-    def forward(self, memory: Tensor) -> Tensor:
-        """memory (B, S, C) -> (B, S, C + 1)."""
-        return nn.functional.pad(memory, (0, 1), value=1.0)
-
-
-class SampleThenProject(nn.Module):
-    """Deformable attention for few queries: sampling is linear, so the samples are projected and not the memory.
-
-    `W sample(x) + b sample(1)`: samples outside the image are zero and get no bias; `AppendOnes` is the 1.
-    """
-
-    weight: Tensor
-
-    def __init__(self, attention: DeformableAttention) -> None:
-        super().__init__()
-        self.attention = attention
-        n_heads = attention.n_heads
-        weight = attention.value_proj.weight.reshape(n_heads, -1, attention.value_proj.in_features)  # (H, D, C)
-        bias = attention.value_proj.bias.reshape(n_heads, -1, 1)
-        self.register_buffer("weight", torch.cat((weight, bias), dim=2).transpose(1, 2).contiguous())  # (H, C + 1, D)
-        del attention.value_proj
-
-    def forward(
-        self, query: Tensor, reference_points: Tensor, memory: Tensor, spatial_shapes: tuple[tuple[int, int], ...]
-    ) -> Tensor:
-        """As `DeformableAttention.forward`, but memory (B, S, C + 1) ends with a channel of ones."""
-        attention = self.attention
-        (batch, queries, channels), n_heads = query.shape, attention.n_heads
-        samples = attention.n_levels * attention.n_points
-        # every head of every query becomes a query of its own, with the whole memory as its only head
-        offsets = attention.sampling_offsets(query).reshape(batch, queries * n_heads, 1, samples, 2)
-        logits = attention.attention_weights(query).reshape(batch, queries * n_heads, 1, samples)
-        references = reference_points[:, :, None].expand(-1, -1, n_heads, -1).reshape(batch, queries * n_heads, 2)
-        sampled = attention.sampler(
-            memory[:, :, None], references, offsets, logits, spatial_shapes
-        )  # (B, Q * H, C + 1)
-        by_head = sampled.reshape(batch * queries, n_heads, channels + 1).transpose(0, 1)  # (H, B * Q, C + 1)
-        projected = (by_head @ self.weight).transpose(0, 1)  # (B * Q, H, D)
-        return attention.output_proj(projected.reshape(batch, queries, channels))  # type: ignore[no-any-return]
 
 
 def fold_normalisation(graph: ExportGraph) -> None:
@@ -95,10 +51,17 @@ def fold_batchnorm(graph: ExportGraph) -> None:
 
 
 def sample_then_project(graph: ExportGraph) -> None:
-    """Let each decoder layer project its few samples and not the whole memory."""
-    graph.extend = AppendOnes()
+    """Let each decoder layer project its few samples and not the whole memory.
+
+    A channel of ones in the memory could count what falls inside the image, too; the layer's own formula is faster.
+    """
     for layer in graph.network.decoder:
-        layer.attention = SampleThenProject(cast(DeformableAttention, layer.attention))
+        plain = cast(DeformableAttention, layer.attention)
+        sizes = (plain.value_proj.in_features, plain.n_heads, plain.n_levels, plain.n_points)
+        with torch.device("meta"):  # the parameters are the plain layer's
+            layer.attention = SampleThenProject(*sizes, plain.sampler)
+        for name, part in plain.named_children():
+            layer.attention.add_module(name, part)
 
 
 REWRITES: dict[str, Callable[[ExportGraph], None]] = {

@@ -11,9 +11,9 @@ from converting import blob_crops, lively_model
 from torch import nn
 
 from converters.graph import ExportGraph
-from converters.rewrites import REWRITES, SampleThenProject
-from tfpose_edge import PRESETS
-from tfpose_edge.attention import SAMPLERS, DeformableAttention, get_sampler
+from converters.rewrites import REWRITES
+from tfpose_edge import PRESETS, TFPose
+from tfpose_edge.attention import EXPORTABLE, DeformableAttention, SampleThenProject
 
 TINY = PRESETS["tiny"]
 CONFIGS = {
@@ -23,7 +23,6 @@ CONFIGS = {
         TINY, query_self_attention=False, backbone="resnet50", backbone_width=8, input_size_wh=(64, 64)
     ),
 }
-EXPORTABLE = [name for name in SAMPLERS if name != "fused"]
 CHOICES = [(), *[(name,) for name in REWRITES], tuple(REWRITES)]
 
 
@@ -90,25 +89,26 @@ def test_folding_leaves_no_batchnorm():
 def test_no_rewrite_no_change():
     graph = ExportGraph(lively_model(), "grid_sample", ())
     assert sum(isinstance(module, nn.BatchNorm2d) for module in graph.modules()) == 12
-    assert isinstance(graph.network.decoder[0].attention, DeformableAttention)
-    assert isinstance(graph.extend, nn.Identity)
+    assert {type(layer.attention) for layer in graph.network.decoder} == {DeformableAttention}
 
 
-@pytest.mark.parametrize("sampler", EXPORTABLE)
+def test_sample_then_project_is_the_layer_with_the_same_parameters():
+    model = lively_model()
+    graph = ExportGraph(model, "gather", ("sample_then_project",))
+    assert {type(layer.attention) for layer in graph.network.decoder} == {SampleThenProject}
+    assert {type(layer.attention) for layer in graph.network.encoder} == {DeformableAttention}
+    for name, value in graph.network.state_dict().items():
+        assert torch.equal(value, model.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("rewrites", [(), tuple(REWRITES)], ids=["none", "all"])
 @torch.no_grad()
-def test_sample_then_project_gives_no_bias_outside(sampler):
-    torch.manual_seed(0)
-    shapes = ((8, 6), (4, 3))
-    attention = DeformableAttention(64, 4, 2, 3, get_sampler(sampler))
-    for layer in (attention.value_proj, attention.sampling_offsets, attention.attention_weights):
-        nn.init.normal_(layer.weight, 0, 0.3)
-        nn.init.normal_(layer.bias, 0, 2)
-    query, memory = torch.randn(2, 5, 64), torch.randn(2, 60, 64)
-    reference_points = torch.rand(2, 5, 2) * 2 - 0.5  # half of them outside
-    expected = attention(query, reference_points, memory, shapes)
-    rewritten = SampleThenProject(attention)
-    extended = torch.cat((memory, torch.ones(2, 60, 1)), dim=2)
-    torch.testing.assert_close(rewritten(query, reference_points, extended, shapes), expected, rtol=1e-4, atol=1e-4)
+def test_a_network_that_projects_samples_in_training_gives_the_same_graph(rewrites):
+    plain, crops = lively_model(), torch.from_numpy(blob_crops(TINY, 3))
+    trained = TFPose(TINY, sample_then_project=True).eval()
+    trained.load_state_dict(plain.state_dict())
+    one, other = (ExportGraph(model, "gather", rewrites)(crops)[0] for model in (plain, trained))
+    assert (one - other).abs().max() < 2e-5
 
 
 def test_examples_are_crops_of_the_asked_type():

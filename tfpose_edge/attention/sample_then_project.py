@@ -65,5 +65,5 @@ def share_inside(
     reference = reference_points.to(dtype)[:, :, None, None]  # (B, Q, 1, 1, 2)
     position = reference * sizes_wh + sampling_offsets.to(dtype) - 0.5  # (B, Q, H, L * P, 2)
     # min(x + 1, W - x) within 0..1, but with the reference sampler's gradients in the corners, at -1, 0, W - 1 and W
-    x, y = ((sizes_wh - position).relu().clamp(max=1) - (-position).relu().clamp(max=1)).unbind(-1)
-    return (x * y * attention_logits.to(dtype).softmax(-1)).sum(-1)
+    sides = (sizes_wh - position).relu().clamp(max=1) - (-position).relu().clamp(max=1)
+    return (sides[..., 0] * sides[..., 1] * attention_logits.to(dtype).softmax(-1)).sum(-1)
