@@ -33,7 +33,7 @@ def test_official_lsp(tmp_path, rows):
     np.testing.assert_allclose(found.persons[0].keypoints_xy, rows[0, :, :2] - 0.5)
     assert found.persons[1].visible.tolist() == [1 if k == NECK else 2 for k in range(14)]
     low, high = rows[2, :, :2].min(0) - 0.5, rows[2, :, :2].max(0) - 0.5
-    margin = 0.1 * (high - low).max()
+    margin = 0.1 * (high - low)
     np.testing.assert_allclose(found.persons[2].box_xyxy, [*(low - margin), *(high + margin)])
     assert found.persons[2].area == pytest.approx(0.53 * np.prod(high - low + 2 * margin))
 
@@ -49,7 +49,7 @@ def test_official_lspet(tmp_path, rows):
     place = COCO_17.index("left_knee")
     np.testing.assert_allclose(person.keypoints_xy[place], rows[0, LSP_14.index("left_knee"), :2] - 0.5)
     low, high = rows[0, 1:, :2].min(0) - 0.5, rows[0, 1:, :2].max(0) - 0.5  # (0, 0) does not stretch the box
-    np.testing.assert_allclose(person.box_xyxy[:2], low - 0.1 * (high - low).max())
+    np.testing.assert_allclose(person.box_xyxy[:2], low - 0.1 * (high - low))
 
 
 def test_one_image(tmp_path, rows):

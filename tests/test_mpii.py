@@ -62,9 +62,9 @@ def test_box_of_scale_and_position(tmp_path):
     mat = write_release(tmp_path / "m.mat", [{"name": "1.jpg", "annorect": [rectangle(POINTS, **PLACE)]}])
     (person,) = read(mat).persons
     assert person.box_xyxy.tolist() == [0.5, 73.0, 300.5, 373.0] and person.head_size is None
-    (tight,) = read(mat, "keypoint-boxes").persons  # 100 x 199.75 px and a tenth of 199.75 on every side
-    np.testing.assert_allclose(tight.box_xyxy, [80.525, 80.775, 220.475, 320.475])
-    assert tight.area == person.area == pytest.approx(0.53 * 139.95 * 239.7)
+    (tight,) = read(mat, "keypoint-boxes").persons  # 100 x 199.75 px, a tenth of that on every side
+    np.testing.assert_allclose(tight.box_xyxy, [90.5, 80.775, 210.5, 320.475])
+    assert tight.area == person.area == pytest.approx(0.53 * 120 * 239.7)
     (zero,) = read(mat, "zero-based", "keypoint-boxes").persons
     np.testing.assert_allclose(zero.keypoints_xy[ANKLE], [101.5, 301.5])
     np.testing.assert_allclose(zero.box_xyxy, tight.box_xyxy + 1)
@@ -85,7 +85,7 @@ def test_oddities_of_the_official_file(tmp_path, capsys):
     assert [first.annotation_id, second.annotation_id, third.annotation_id] == [1, 2, 4]
     assert first.keypoints_xy[3].tolist() == [11.5, 14.0] and first.visible[[3, 4]].tolist() == [1, 2]
     assert first.box_xyxy.tolist() == [-70.5, -45.5, 129.5, 154.5]
-    np.testing.assert_allclose(second.box_xyxy[:2], [80.525, 80.775])
+    np.testing.assert_allclose(second.box_xyxy[:2], [90.5, 80.775])
     assert found.image_ids == [1, 2, 3, 4] and found.unlabelled == 3 and found.problems == []
     assert "3 persons without key points left out" in capsys.readouterr().err
 
@@ -137,7 +137,7 @@ def test_the_json_list_is_the_same(tmp_path):
     (zero,) = read(tmp_path / "v.json", "zero-based").persons
     assert zero.keypoints_xy[ANKLE].tolist() == [101.5, 301.5]
     (away,) = read(write_list(tmp_path / "w.json", [listed(center=[-1, -1], scale=-1)])).persons
-    np.testing.assert_allclose(away.box_xyxy[:2], [80.525, 80.775])
+    np.testing.assert_allclose(away.box_xyxy[:2], [90.5, 80.775])
 
 
 def test_head_sizes_beside_the_json_list(tmp_path):

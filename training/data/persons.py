@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 AREA_OF_BOX = 0.53
 """Annotation area over box area, for records without an area (COCO's own average)."""
 KEYPOINT_BOX_MARGIN = 0.1
-"""Of a box around key points, on every side, in units of its longer side: the body is wider than its key points."""
+"""Of a box around key points, on every side, in units of their extent: the body is wider than its key points."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def keypoint_box(rows: Array) -> Array:
     if not len(points):
         raise ValueError("no key point is labelled")
     low, high = points.min(0), points.max(0)
-    margin = KEYPOINT_BOX_MARGIN * float((high - low).max())
+    margin = KEYPOINT_BOX_MARGIN * (high - low)
     return np.concatenate([low - margin, high + margin])
 
 
