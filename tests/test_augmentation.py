@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from runtime import geometry
 from runtime.skeleton import COCO_17, LSP_14, flip_order
 from training.data import crops
 from training.data.augmentation import AUGMENTATIONS, PLAIN, Augmentation, each_alone, parse_augmentation
+from training.train import main
 
 SIZE_WH = (192, 256)
 SIGMA = 5.0  # px of the picture, of the drawn markers
@@ -184,6 +185,13 @@ def test_single_knobs():
 def test_wrong_augmentations_are_answered_with_what_is_legal(text, message):
     with pytest.raises(ValueError, match=message):
         parse_augmentation(text)
+
+
+def test_help_names_every_knob(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert not [field.name for field in fields(Augmentation) if field.name not in text]
 
 
 def test_each_alone_leaves_out_what_is_off():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cv2
@@ -114,6 +115,40 @@ def test_markers_of_large_people_are_where_the_key_points_say(tmp_path, monkeypa
                 distances = np.abs(item.keypoints.numpy() * (192, 256) - expected).max(1)
                 assert distances[[wrist, wrist + 1]].min() < 1e-4  # the right wrist where mirrored
     assert used == {4, 8}
+
+
+def large_person(path, image, box_xyxy=(200.0, 0, 1400, 1600)):
+    """A person who fills a picture of 1600 x 1600 px, without any point of interest."""
+    return SimpleNamespace(
+        image_path=jpeg(path, image), annotation_id=1, keypoints_xy=np.full((17, 2), 800.0),
+        visible=np.full(17, 2), named=np.ones(17, bool), box_xyxy=np.array(box_xyxy), area=1e6,
+    )  # fmt: skip
+
+
+def test_colours_change_wherever_the_crop_shows_its_picture(tmp_path):
+    """A white picture is light up to its edges, and black beyond them."""
+    person = large_person(tmp_path / "a.jpg", np.full((1600, 1600, 3), 255, np.uint8))
+    changed = PhotographedPeople([person], CONFIG, replace(PLAIN, contrast=0.5))[0, 0].crops
+    plain = PhotographedPeople([person], CONFIG, PLAIN)[0, 0].crops
+    white = (plain == 255).all(0)
+    assert 0.5 < white.float().mean() < 1 and (changed[:, white] > 100).all()
+    assert (changed[:, (plain == 0).all(0)] == 0).all()
+
+
+def test_occluders_from_large_pictures_show_what_is_in_the_box(tmp_path):
+    """The other picture is blue inside the box and black outside of it."""
+    image = np.zeros((1600, 1600, 3), np.uint8)
+    image[:, 150:800] = (255, 0, 0)
+    other = large_person(tmp_path / "b.jpg", image, (300.0, 500, 650, 900))
+    for corner in (other.box_xyxy[:2], other.box_xyxy[2:]):
+        assert image[int(corner[1]), int(corner[0]), 0] == 255
+    subject = large_person(tmp_path / "a.jpg", np.full((1600, 1600, 3), 255, np.uint8))
+    people = PhotographedPeople([subject, other], CONFIG, replace(PLAIN, paste=1))
+    plain = PhotographedPeople([subject], CONFIG, PLAIN)[0, 0].crops.int()
+    for epoch in range(6):
+        changed = people[epoch, 0].crops.int()
+        touched = ((changed - plain).abs() > 40).any(0) & (plain == 255).all(0)
+        assert touched.any() and (changed[2, touched] > 200).float().mean() > 0.95
 
 
 def test_without_augmentation_pictures_are_read_whole(tmp_path, monkeypatch):

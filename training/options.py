@@ -61,14 +61,15 @@ class Options:
     clip_grad: float | None = None
     """Largest gradient norm; the paper's recipe has none (tiny: 0.5)."""
     augment: str | None = None
-    """How crops vary: paper or strong, then single knobs if wanted, as in strong,gray=0,scale=0.7..1.3; default paper.
-    strong adds colours, holes and occluders; the knobs are those of training/data/augmentation.py."""
+    """How crops vary: paper or strong (colours, holes and occluders too), then single knobs if wanted, as in
+    strong,gray=0,scale=0.7..1.3. Knobs: rotation_deg, scale, flip, half_body, half_body_min_keypoints, brightness,
+    contrast, saturation, hue_deg, gray, erase, paste. Points that get hidden keep their labels. Default: paper."""
     backbone_weights: str | None = None
     """torchvision's ImageNet weights of the preset's ResNet, a .pth or .safetensors file or its URL."""
     initial_weights: Path | None = None
     """Checkpoint of the same preset to start from: train on rendered people first, on photographs then."""
     sampler: str = "auto"
-    """Deformable sampler: auto, grid_sample, gather, tent."""
+    """Deformable sampler: grid_sample, gather, tent, fused (an NVIDIA GPU), or auto: fused where it can run."""
     precision: Literal["bf16", "fp32"] | None = None
     """Default: bf16 on a GPU, fp32 on a CPU."""
     ema: bool = False
