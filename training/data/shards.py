@@ -26,6 +26,7 @@ from training.data.spec import DataSpec
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 INDEX_FORMAT = "tfpose-edge shard/1"
 
+SAMPLE_KEYS = {"picture", "annotation"}
 Sample = dict[str, Any]
 """{"picture": [member's name, offset, size] or None, "annotation": the JSON or None}."""
 
@@ -86,11 +87,12 @@ def read_index(shard: Path) -> list[Sample]:
     if not path.is_file():
         return scan(shard)
     content = read_json(path, "a shard's index")
-    if not isinstance(content, dict) or content.get("format") != INDEX_FORMAT:
+    samples = content.get("samples") if isinstance(content, dict) and content.get("format") == INDEX_FORMAT else None
+    if not isinstance(samples, list) or not all(isinstance(s, dict) and s.keys() >= SAMPLE_KEYS for s in samples):
         raise InputError(f"{path}: not a shard's index of format {INDEX_FORMAT!r}; without it the shard is scanned")
     if content.get("bytes") != shard.stat().st_size:
         raise InputError(f"{path}: belongs to other bytes than those of {shard.name}; without it the shard is scanned")
-    return content["samples"]  # type: ignore[no-any-return]
+    return samples
 
 
 def scan(shard: Path) -> list[Sample]:
@@ -101,8 +103,8 @@ def scan(shard: Path) -> list[Sample]:
             for member in members:
                 if member.isfile():
                     _add(samples, member, file)
-            if members.offset > shard.stat().st_size:
-                raise tarfile.ReadError("unexpected end of data")
+            if shard.stat().st_size < members.offset + tarfile.BLOCKSIZE:
+                raise tarfile.ReadError("cut off, it does not end in the blocks of zeros that end a tar file")
     except (tarfile.TarError, OSError) as error:
         raise InputError(f"{shard}: not a readable tar shard (compressed ones cannot be read): {error}") from error
     return list(samples.values())
