@@ -6,12 +6,16 @@ import dataclasses
 
 import pytest
 import torch
+from accelerate import Accelerator
 from converting import blob_crops, lively_model
 from torch import nn
 
 from tfpose_edge import PRESETS, TFPose, load_checkpoint, save_checkpoint
 from tfpose_edge.attention import SAMPLERS, DeformableAttention, SampleThenProject, get_sampler
 from tfpose_edge.attention.sample_then_project import share_inside
+from training.options import Options, with_defaults
+from training.run import RunFolder
+from training.session import Session
 
 SHAPES = ((8, 6), (4, 3), (2, 1), (1, 1))
 TOKENS = sum(height * width for height, width in SHAPES)
@@ -125,6 +129,17 @@ def test_training_starts_from_the_same_weights_and_takes_the_same_step():
         (output.per_layer.sum() + output.scores.sum() + network.heatmaps(output.memory).sum()).backward()
     for (name, one), other in zip(networks[0].named_parameters(), networks[1].parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad, atol=1e-9, rtol=1e-9, msg=lambda text, n=name: f"{n}: {text}")
+
+
+@pytest.mark.parametrize(
+    ("preset", "wish", "used"), [("tiny", None, False), ("r18-ne0", None, True), ("tiny", True, True)]
+)
+def test_training_takes_it_by_preset_or_as_told(tmp_path, preset, wish, used):
+    plan = with_defaults(Options(preset, output=tmp_path, rendered=4, sample_then_project=wish))
+    assert plan.sample_then_project is used
+    session = Session(plan, RunFolder(tmp_path), Accelerator(cpu=True))
+    expected = SampleThenProject if used else DeformableAttention
+    assert {type(layer.attention) for layer in session.model.decoder} == {expected}
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS_HERE)

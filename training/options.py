@@ -70,6 +70,9 @@ class Options:
     """Checkpoint of the same preset to start from: train on rendered people first, on photographs then."""
     sampler: str = "auto"
     """Deformable sampler: grid_sample, gather, tent, fused (an NVIDIA GPU), or auto: fused where it can run."""
+    sample_then_project: bool | None = None
+    """Decoder attention projects its samples, not the whole memory: the same network at another cost.
+    Default: True for networks with level 2 (r18-ne0 and its variants), whose steps it shortens on a CPU."""
     precision: Literal["bf16", "fp32"] | None = None
     """Default: bf16 on a GPU, fp32 on a CPU."""
     ema: bool = False
@@ -99,6 +102,7 @@ class Plan(Options):
     transformer_lr_factor: float = 0.0
     warmup_steps: int = 0
     augment: str = "paper"
+    sample_then_project: bool = False
     precision: Literal["bf16", "fp32"] = "fp32"
     workers: int = 0
     threads: int = 1
@@ -123,6 +127,7 @@ def with_defaults(options: Options) -> Plan:
         "epochs": recipe.epochs, "batch_size": batch_size, "lr": recipe.lr or scaled_lr(batch_size),
         "transformer_lr_factor": recipe.transformer_lr_factor, "warmup_steps": recipe.warmup_steps,
         "clip_grad": recipe.clip_grad, "augment": recipe.augment,
+        "sample_then_project": 2 in PRESETS[options.preset].levels,
         "rendered": 0 if options.train else 4096, "precision": "bf16" if torch.cuda.is_available() else "fp32",
         "workers": workers, "threads": max(1, cpus - workers),
     }  # fmt: skip

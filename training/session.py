@@ -43,7 +43,7 @@ class Session:
         config = PRESETS[options.preset]
         self.data, self.damage = _training_data(options, config, self._say)
         self.val, self.val_damage = _validation_data(options, config, self._say)
-        self.model = TFPose(config, options.sampler)
+        self.model = TFPose(config, options.sampler, options.sample_then_project)
         if not options.resume:
             self.model.reference_logits.data.copy_(torch.logit(engine.mean_keypoints(self.data)))
             if options.initial_weights:
