@@ -13,7 +13,7 @@ from converters.conversion import Converted, Options, Progress, convert_checkpoi
 from converters.formats import FORMATS
 from converters.rewrites import REWRITES
 from runtime.errors import PoseError
-from tfpose_edge.attention import SAMPLERS
+from tfpose_edge.attention import EXPORTABLE
 from tfpose_edge.checkpoint import check_target, written_whole
 
 DESCRIPTION = """\
@@ -78,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--calibration", metavar="DATA", help="ANN.json:IMAGES[:FIRST-LAST] to compare on (default: rendered people)"
     )
     parser.add_argument(
-        "--sampler", choices=("auto", *SAMPLERS), default="auto",
+        "--sampler", choices=("auto", *EXPORTABLE), default="auto",
         help="implementation of deformable sampling (default auto: the one measured as fastest in each format)",
     )  # fmt: skip
     parser.add_argument(

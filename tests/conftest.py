@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from runtime.sidecar import artifact_files, sha256_of
 
+os.environ.setdefault("TRITON_INTERPRET", "1")  # read when kernels are defined: they run here, on the CPU, slowly
 SIZE_WH = (48, 64)  # crop of the centroid model
 NAMES = ["nose", "left_hip", "right_hip"]  # centroid of red, green, blue
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+import platform
+import sys
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfpose_edge.attention import SAMPLERS, get_sampler, resolve_sampler
+from tfpose_edge.attention import EXPORTABLE, SAMPLERS, choose_sampler, get_sampler, resolve_sampler
+
+HAS_TRITON = sys.platform == "linux" and platform.machine() == "x86_64"  # where `[dev]` installs it
+NAMES = [name for name in SAMPLERS if HAS_TRITON or name in EXPORTABLE]
 
 
 def oracle(value, reference_points, sampling_offsets, attention_logits, spatial_shapes):
@@ -48,19 +53,33 @@ def inputs(seed, batch, queries, n_heads, head_dim, n_points, spatial_shapes, dt
     )
 
 
-SHAPES = [((5, 7), (3, 4)), ((1, 1),), ((9, 3), (5, 2), (1, 1)), ((4, 3), (2, 2), (2, 1), (1, 1), (3, 3))]
+SHAPES = [
+    ((5, 7), (3, 4)),
+    ((1, 1),),
+    ((9, 3), (5, 2), (1, 1)),
+    ((8, 6), (4, 3), (2, 2), (1, 1)),
+    ((4, 3), (2, 2), (2, 1), (1, 1), (3, 3)),
+]
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
-@pytest.mark.parametrize("shapes", SHAPES)
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("shapes", "n_points"), [*((shapes, 3) for shapes in SHAPES), (((6, 5),), 8), (((5, 6),), 1)])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-5)])
-def test_sampler_equals_the_definition(name, shapes, dtype, tolerance):
-    given_inputs = inputs(0, 2, 5, 2, 4, 3, shapes, dtype)
+def test_sampler_equals_the_definition(name, shapes, n_points, dtype, tolerance):
+    given_inputs = inputs(0, 2, 5, 2, 6, n_points, shapes, dtype)
     difference = (get_sampler(name)(*given_inputs).double() - oracle(*given_inputs)).abs().max()
     assert difference <= tolerance, f"{name}: {difference}"
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("shapes", [((64, 48), (32, 24)), ((20, 33),)])
+def test_large_maps_in_fp32(name, shapes):
+    given_inputs = inputs(5, 1, 9, 2, 4, 4, shapes, torch.float32, spread=6.0)
+    difference = (get_sampler(name)(*given_inputs).double() - oracle(*given_inputs)).abs().max()
+    assert difference <= 1e-4, f"{name}: {difference}"
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_edges_centres_and_far_outside(name):
     shapes = ((4, 3),)
     value, _, offsets, logits, _ = inputs(1, 1, 7, 1, 2, 1, shapes, torch.float64)
@@ -69,37 +88,63 @@ def test_edges_centres_and_far_outside(name):
     torch.testing.assert_close(get_sampler(name)(*given_inputs), oracle(*given_inputs), atol=1e-9, rtol=0)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_non_contiguous_inputs_and_other_images_values(name):
-    given_inputs = inputs(2, 80, 17, 2, 4, 2, ((3, 2), (2, 1)), torch.float64)
+    given_inputs = inputs(2, 80, 17, 1, 4, 2, ((3, 2), (2, 1)), torch.float64)
     value = given_inputs[0].transpose(1, 2).contiguous().transpose(1, 2)
     out = get_sampler(name)(value, *given_inputs[1:])
     last = tuple(x[79:] for x in given_inputs[:4])
     torch.testing.assert_close(out[79:], oracle(*last, given_inputs[4]), atol=1e-9, rtol=0)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_gradients(name):
-    *tensors, shapes = inputs(3, 1, 2, 1, 2, 2, ((3, 4), (2, 2)), torch.float64)
+    *tensors, shapes = inputs(3, 1, 2, 1, 2, 2, ((3, 2), (1, 2)), torch.float64)
     tensors = [t.requires_grad_() for t in tensors]
     assert torch.autograd.gradcheck(lambda *t: get_sampler(name)(*t, shapes), tensors)
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "grid_sample"])
+@pytest.mark.parametrize("shapes", SHAPES)
+def test_gradients_equal_the_reference(name, shapes):
+    upstream = torch.randn(2, 4, 12, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    upstream = upstream.transpose(0, 1).contiguous().transpose(0, 1)  # not contiguous, as autograd may hand it over
+    gradients = []
+    for sampler in (name, "grid_sample"):
+        *tensors, _ = inputs(6, 2, 4, 2, 6, 3, shapes, torch.float64, spread=2.5)
+        tensors = [t.requires_grad_() for t in tensors]
+        gradients.append(torch.autograd.grad(get_sampler(sampler)(*tensors, shapes), tensors, upstream))
+    for found, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-9, rtol=0)
+
+
+ANY_SHAPE = {
+    "seed": st.integers(0, 10_000),
+    "shapes": st.lists(st.tuples(st.integers(1, 8), st.integers(1, 8)), min_size=1, max_size=5),
+    "n_points": st.integers(1, 8),
+    "spread": st.floats(0, 20),
+}
+
+
 @settings(max_examples=25, deadline=None)
-@given(
-    seed=st.integers(0, 10_000),
-    shapes=st.lists(st.tuples(st.integers(1, 8), st.integers(1, 8)), min_size=1, max_size=4),
-    n_points=st.integers(1, 8),
-    spread=st.floats(0, 20),
-)
+@given(**ANY_SHAPE)
 def test_samplers_agree_on_any_shape(seed, shapes, n_points, spread):
     given_inputs = inputs(seed, 2, 3, 2, 4, n_points, tuple(shapes), torch.float64, spread)
     reference = get_sampler("grid_sample")(*given_inputs)
-    for name in SAMPLERS:
+    for name in EXPORTABLE:
         torch.testing.assert_close(get_sampler(name)(*given_inputs), reference, atol=1e-9, rtol=0)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.skipif(not HAS_TRITON, reason="Triton is for Linux on x86-64")
+@settings(max_examples=8, deadline=None)
+@given(**ANY_SHAPE)
+def test_fused_agrees_on_any_shape(seed, shapes, n_points, spread):
+    given_inputs = inputs(seed, 1, 3, 1, 5, n_points, tuple(shapes), torch.float64, spread)
+    expected = get_sampler("grid_sample")(*given_inputs)
+    torch.testing.assert_close(get_sampler("fused")(*given_inputs), expected, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_values_keep_fp32_coordinates(name, dtype):
     value, reference, offsets, logits, shapes = inputs(4, 1, 5, 2, 4, 2, ((48, 64),), torch.float32)
@@ -112,10 +157,7 @@ def test_half_values_keep_fp32_coordinates(name, dtype):
 def test_names():
     assert resolve_sampler("auto")[0] == "grid_sample"
     assert resolve_sampler(oracle) == ("oracle", oracle)
-    with pytest.raises(ValueError, match=r"unknown sampler 'bilinear'; legal are auto, grid_sample, gather, tent"):
+    with pytest.raises(ValueError, match="unknown sampler 'bilinear'; legal are auto, grid_sample, gather, tent, fu"):
         get_sampler("bilinear")
     assert get_sampler("auto") is get_sampler("grid_sample")
-    with pytest.raises(
-        ValueError, match=r"fused: the GPU kernel is not part of this version; legal here are auto, gri"
-    ):
-        get_sampler("fused")
+    assert choose_sampler("auto", "cpu") == "grid_sample" and choose_sampler("tent", "cuda") == "tent"

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from runtime.errors import InputError
 from tfpose_edge import PRESETS, PoseConfig, TFPose, count_parameters, save_checkpoint
+from tfpose_edge.attention import choose_sampler
 from training import engine, figures, metrics
 from training.data.augmentation import parse_augmentation
 from training.data.damage import Damage
@@ -43,7 +44,7 @@ class Session:
         config = PRESETS[options.preset]
         self.data, self.damage = _training_data(options, config, self._say)
         self.val, self.val_damage = _validation_data(options, config, self._say)
-        self.model = TFPose(config, options.sampler, options.sample_then_project)
+        self.model = TFPose(config, choose_sampler(options.sampler, accelerator.device), options.sample_then_project)
         if not options.resume:
             self.model.reference_logits.data.copy_(torch.logit(engine.mean_keypoints(self.data)))
             if options.initial_weights:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 Sampler = Callable[[Tensor, Tensor, Tensor, Tensor, tuple[tuple[int, int], ...]], Tensor]
@@ -25,28 +26,40 @@ SAMPLERS = {
     "grid_sample": "one F.grid_sample per level: the reference, and what most engines know",
     "gather": "rows gathered by flat index, one matmul: fastest after export on CPU engines",
     "tent": "tent-function weights and matmuls only: for accelerators that cannot gather",
+    "fused": "one Triton kernel each way: for training on an NVIDIA GPU",
 }
 """Name -> what it is. Each lives in the module of that name and is called `sample`."""
-AUTO = "grid_sample"
-"""What "auto" picks: the reference, which runs everywhere."""
-NOT_HERE = {"fused": "the GPU kernel is not part of this version"}
-"""Samplers by name that cannot run -> why."""
+EXPORTABLE = tuple(name for name in SAMPLERS if name != "fused")
+"""Samplers of torch's own operators, which exporters know."""
 
 
-def get_sampler(name: str) -> Sampler:
-    """The sampler of that name, or the one that "auto" picks; ValueError lists the legal names."""
-    name = AUTO if name == "auto" else name
-    legal = f"auto, {', '.join(SAMPLERS)} or a callable"
-    if name in NOT_HERE:
-        raise ValueError(f"{name}: {NOT_HERE[name]}; legal here are {legal}")
+def get_sampler(name: str, device: str | torch.device = "cpu") -> Sampler:
+    """The sampler of that name, or the one that "auto" picks for tensors on `device`.
+
+    Raises:
+        ValueError: unknown, with the legal names; or unable to run on this machine, with the reason.
+    """
+    name = choose_sampler(name, device)
     if name not in SAMPLERS:
-        raise ValueError(f"unknown sampler {name!r}; legal are {legal}")
-    sampler: Sampler = importlib.import_module(f"tfpose_edge.attention.{name}").sample
+        raise ValueError(f"unknown sampler {name!r}; legal are auto, {', '.join(SAMPLERS)} or a callable")
+    module = importlib.import_module(f"tfpose_edge.attention.{name}")
+    if name == "fused" and (why := module.why_not()):
+        raise ValueError(f"fused: {why}; legal here are auto, {', '.join(EXPORTABLE)} or a callable")
+    sampler: Sampler = module.sample
     return sampler
 
 
-def resolve_sampler(sampler: str | Sampler) -> tuple[str, Sampler]:
-    """(name, callable) for a name, "auto" or a callable; "auto" is `AUTO`."""
+def choose_sampler(name: str, device: str | torch.device) -> str:
+    """`name`, or for "auto" what suits tensors on `device`: fused on a GPU that can run it, else grid_sample."""
+    if name != "auto":
+        return name
+    if torch.device(device).type != "cuda":
+        return "grid_sample"
+    return "grid_sample" if importlib.import_module("tfpose_edge.attention.fused").why_not(device) else "fused"
+
+
+def resolve_sampler(sampler: str | Sampler, device: str | torch.device = "cpu") -> tuple[str, Sampler]:
+    """(name, callable) for a name, "auto" or a callable; for "auto" the name is that of `choose_sampler`."""
     if callable(sampler):
         return getattr(sampler, "__name__", type(sampler).__name__), sampler
-    return AUTO if sampler == "auto" else sampler, get_sampler(sampler)
+    return choose_sampler(sampler, device), get_sampler(sampler, device)

@@ -1,0 +1,133 @@
+"""What the fused sampler's kernels become on GPUs that need not be here, and the CUDA one's numbers, on the CPU."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import compiled_kernels
+import emulated_cuda
+import pytest
+import torch
+from test_samplers import HAS_TRITON, inputs
+
+from tfpose_edge.attention import fused_scatter, get_sampler
+
+pytestmark = pytest.mark.skipif(not HAS_TRITON, reason="Triton and NVRTC are for Linux on x86-64")
+SHAPES = ((6, 5), (4, 3), (3, 3), (1, 2))
+C2_TO_C5 = ((64, 48), (32, 24), (16, 12), (8, 6))  # of 256x192
+H100, A100, SMALL = 232_448, 166_912, 101_376  # bytes of shared memory that a block may ask for
+
+
+@pytest.fixture(scope="module")
+def kernels():
+    script = Path(__file__).with_name("compiled_kernels.py")
+    environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_DEFAULT_FP_FUSION": "1"}
+    command = [sys.executable, str(script), "80", "90"]
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout)
+
+
+def count(instructions, *prefixes):
+    return sum(name.startswith(prefixes) for name in instructions)
+
+
+def test_triton_kernels_compile_without_spills(kernels):
+    assert len(kernels) == 12
+    for kernel in kernels:
+        assert len(kernel["instructions"]) > 100
+        assert not count(kernel["instructions"], "LDL", "STL"), kernel  # local memory
+
+
+def test_values_are_loaded_16_bytes_at_a_time(kernels):
+    for kernel in kernels:
+        if kernel["kernel"] != "scatter":  # which reads no values
+            # 4 levels, 4 corners and 2 halves, at least; the compiler may unroll the points
+            assert count(kernel["instructions"], "LDG.E.128") >= 4 * 4 * 2, kernel
+
+
+def test_reductions_are_vectors_on_hopper(kernels):
+    scatters = {(k["arch"], k["dtype"]): k for k in kernels if k["kernel"] == "scatter"}
+    for dtype in ("fp32", "bf16"):
+        hopper, ampere = scatters[90, dtype], scatters[80, dtype]
+        assert hopper["vector_reductions"] == count(hopper["instructions"], "RED") >= 4 * 4 * 2
+        assert count(hopper["instructions"], "REDG.E.ADD.F32x4") == hopper["vector_reductions"]
+        assert ampere["vector_reductions"] == 0 < count(ampere["instructions"], "RED")  # Ampere has none of 16 bytes
+
+
+@pytest.mark.parametrize(
+    ("shapes", "limit", "first_level", "channels"),
+    [
+        (C2_TO_C5, H100, 1, 32),
+        (C2_TO_C5, A100, 1, 32),
+        (C2_TO_C5, SMALL, 1, 16),
+        (C2_TO_C5[1:], H100, 0, 32),
+        (((96, 72), (48, 36), (24, 18), (12, 9)), H100, 1, 16),
+        (((48, 36), (24, 18), (12, 9)), H100, 0, 16),
+    ],
+)
+def test_what_fits_in_shared_memory(shapes, limit, first_level, channels):
+    plan = fused_scatter.fit(shapes, 8, 32, 4, limit)
+    assert (plan.first_level, plan.channels) == (first_level, channels)
+    assert plan.shared_bytes == plan.pixels * channels * 4 + 32 * (len(shapes) - first_level) * 4 * 4 * 8 <= limit
+
+
+def test_nothing_fits():
+    assert fused_scatter.fit(((256, 256),), 8, 32, 4, H100) is None
+    assert fused_scatter.fit(C2_TO_C5, 8, 12, 4, H100) is None  # slices do not divide the head
+
+
+@pytest.mark.parametrize("arch", [80, 90])
+@pytest.mark.parametrize("bf16", [False, True])
+def test_cuda_source_compiles(arch, bf16):
+    plan = fused_scatter.Plan(C2_TO_C5, 8, 32, 4, 1, 32, bf16, bf16)
+    error, log, code = nvrtc([*plan.options(), f"--gpu-architecture=sm_{arch}"])
+    assert error == 0, log
+    instructions = compiled_kernels.instructions(code)
+    assert "ATOMS.CAS.64" in instructions
+    assert not [name for name in instructions if name.startswith(("LDL", "STL"))]  # nothing spills
+
+
+def nvrtc(options: list[str]) -> tuple[int, str, bytes]:
+    """Compile the CUDA source: error code, log, machine code."""
+    import nvidia.cu13
+
+    path = next(Path(next(iter(nvidia.cu13.__path__))).glob("lib/libnvrtc.so.*"))
+    library, program, size = ctypes.CDLL(str(path)), ctypes.c_void_p(), ctypes.c_size_t()
+    source = fused_scatter.SOURCE.read_bytes()
+    assert library.nvrtcCreateProgram(ctypes.byref(program), source, b"scatter.cu", 0, None, None) == 0
+    arguments = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
+    error = library.nvrtcCompileProgram(program, len(options), arguments)
+    texts = []
+    for kind in ("ProgramLog", "CUBIN"):
+        getattr(library, f"nvrtcGet{kind}Size")(program, ctypes.byref(size))
+        text = ctypes.create_string_buffer(size.value)
+        getattr(library, f"nvrtcGet{kind}")(program, text)
+        texts.append(text.raw)
+    return error, texts[0].decode(), texts[1]
+
+
+@pytest.mark.parametrize(
+    ("first_level", "channels", "bf16", "splits"),
+    [(0, 32, False, 1), (1, 32, False, 3), (2, 16, False, 2), (1, 16, True, 2)],
+)
+def test_cuda_kernel_equals_the_reference(first_level, channels, bf16, splits, tmp_path):
+    """The source itself, through a C++ compiler: with threads, barriers, and memory that starts as NaN."""
+    value, *points, _ = inputs(0, 2, 13, 2, 32, 3, SHAPES, torch.float32, spread=2.0)
+    grad = torch.randn(2, 13, 64, generator=torch.Generator().manual_seed(1))
+    if bf16:
+        grad, points[2] = grad.bfloat16(), points[2].bfloat16()
+    value.requires_grad_()
+    get_sampler("grid_sample")(value, *points[:2], points[2].float(), SHAPES).backward(grad.float())
+    plan = fused_scatter.Plan(SHAPES, 2, 32, 3, first_level, channels, bf16, bf16, warps=4)
+    found = torch.zeros_like(value)
+    pointers = [grad, *points, points[2].float().logsumexp(-1), found.data]
+    emulated_cuda.run(emulated_cuda.build(plan, tmp_path), plan, splits, pointers)
+    start = sum(height * width for height, width in SHAPES[:first_level])
+    torch.testing.assert_close(found[:, start:], value.grad[:, start:], atol=2e-6, rtol=0)
+    assert not found[:, :start].any()

@@ -1,0 +1,77 @@
+"""Launches the fused sampler's kernels: block sizes, and which way the value's gradient is summed."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from tfpose_edge.attention import fused_kernels, fused_scatter
+
+THREADS = 128  # of a program: 4 warps
+VECTOR = 16  # bytes of one load
+Shapes = tuple[tuple[int, int], ...]
+
+
+def forward(
+    value: Tensor, reference_points: Tensor, sampling_offsets: Tensor, attention_logits: Tensor,
+    out: Tensor, log_sum: Tensor, shapes: Shapes,
+) -> None:  # fmt: skip
+    """Fill out (B, Q, H * D) and log_sum (B, Q, H)."""
+    fixed = constants(value, sampling_offsets, shapes, value.element_size())
+    samples = sampling_offsets.shape[3]
+    inputs = value, reference_points, sampling_offsets, attention_logits
+    with _device(value):
+        fused_kernels.forward[_grid(sampling_offsets, fixed)](
+            *inputs, out, log_sum, sampling_offsets.shape[1], **fixed, BLOCK_S=triton.next_power_of_2(samples)
+        )
+
+
+def backward(
+    grad: Tensor, out: Tensor, value: Tensor, reference_points: Tensor, sampling_offsets: Tensor,
+    attention_logits: Tensor, log_sum: Tensor, grads: tuple[Tensor, Tensor, Tensor], shapes: Shapes, route: str,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Gradients of value, offsets and logits; `grads` are empty tensors of theirs, filled where the type allows it."""
+    _, grad_offsets, grad_logits = grads
+    queries = sampling_offsets.shape[1]
+    points = reference_points, sampling_offsets, attention_logits, log_sum
+    grad_value = torch.zeros_like(value, dtype=log_sum.dtype)  # sums never in half precision
+    shared = fused_scatter.plan(value, sampling_offsets, attention_logits, shapes, route)
+    levels = shared.first_level if shared else len(shapes)
+    with _device(value):
+        fixed = constants(value, sampling_offsets, shapes, value.element_size())
+        fused_kernels.backward[_grid(sampling_offsets, fixed)](
+            grad, out, value, *points, grad_offsets, grad_logits, queries, **fixed
+        )
+        if levels:
+            fixed = constants(value, sampling_offsets, shapes, log_sum.element_size())
+            fused_kernels.scatter[_grid(sampling_offsets, fixed)](
+                grad, *points, grad_value, queries, **fixed, LEVELS=levels
+            )
+        if shared:
+            fused_scatter.run(shared, grad, *points, grad_value)
+    return grad_value.to(value.dtype), grad_offsets, grad_logits
+
+
+def constants(value: Tensor, offsets: Tensor, shapes: Shapes, element_size: int) -> dict[str, Any]:
+    """What a kernel is compiled for; as many queries as let every thread hold `VECTOR` bytes of half a head."""
+    n_heads, head_dim = value.shape[2:]
+    block_d = max(2, triton.next_power_of_2(head_dim))
+    threads_per_query = max(1, block_d // 2 * element_size // VECTOR)
+    return {
+        "SHAPES": shapes, "N_HEADS": n_heads, "HEAD_DIM": head_dim, "N_POINTS": offsets.shape[3] // len(shapes),
+        "BLOCK_Q": max(1, THREADS // threads_per_query), "BLOCK_D": block_d,
+    }  # fmt: skip
+
+
+def _grid(offsets: Tensor, constants: dict[str, Any]) -> tuple[int, int, int]:
+    batch, queries, n_heads = offsets.shape[:3]
+    return triton.cdiv(queries, constants["BLOCK_Q"]), n_heads, batch
+
+
+def _device(tensor: Tensor) -> contextlib.AbstractContextManager[Any]:
+    """Kernels start on the current device: make it the tensor's."""
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()

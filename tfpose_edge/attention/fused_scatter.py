@@ -1,0 +1,124 @@
+"""The fused sampler's second way to sum the value's gradient: small levels in shared memory, by CUDA through NVRTC."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SOURCE = Path(__file__).with_suffix(".cu")
+KERNEL = "scatter_shared"
+WARPS = 32  # of a block
+SLICES = (32, 16)  # channels that a block may sum; fewer would repeat the arithmetic too often
+LEAST_QUERIES = 512  # an encoder's; with a decoder's few the sums are hardly ever met twice
+LEAST_PER_BLOCK = 128  # queries
+TYPES = (torch.float32, torch.bfloat16)
+Shapes = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the CUDA kernel is compiled for."""
+
+    shapes: Shapes
+    n_heads: int
+    head_dim: int
+    n_points: int
+    first_level: int
+    """Levels from this one on are summed in shared memory."""
+    channels: int
+    """Channels of a head that one block sums."""
+    grad_bf16: bool = False
+    logits_bf16: bool = False
+    warps: int = WARPS
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the levels that are summed."""
+        return sum(height * width for height, width in self.shapes[self.first_level :])
+
+    @property
+    def shared_bytes(self) -> int:
+        """Shared memory of a block: the sums, and each warp's list of corners, 8 bytes an entry."""
+        entries = (len(self.shapes) - self.first_level) * self.n_points * 4
+        return self.pixels * self.channels * 4 + self.warps * entries * 8
+
+    def options(self) -> list[str]:
+        """The macros of the source, as compiler options."""
+        heights, widths = (",".join(str(size) for size in sizes) for sizes in zip(*self.shapes, strict=True))
+        tokens = sum(height * width for height, width in self.shapes)
+        macros = {
+            "N_HEADS": self.n_heads, "HEAD_DIM": self.head_dim, "N_POINTS": self.n_points,
+            "SAMPLES": len(self.shapes) * self.n_points, "N_LEVELS": len(self.shapes), "FIRST": self.first_level,
+            "HEIGHTS": f"{{{heights}}}", "WIDTHS": f"{{{widths}}}", "TOKENS": tokens, "START": tokens - self.pixels,
+            "PIXELS": self.pixels, "CHANNELS": self.channels, "WARPS": self.warps,
+            "GRAD_BF16": int(self.grad_bf16), "LOGITS_BF16": int(self.logits_bf16),
+        }  # fmt: skip
+        return [f"-D{name}={value}" for name, value in macros.items()]
+
+
+def plan(value: Tensor, sampling_offsets: Tensor, attention_logits: Tensor, shapes: Shapes, route: str) -> Plan | None:
+    """The plan for these tensors; None where the plain reductions are to be used.
+
+    Raises:
+        ValueError: route "shared" where it cannot be taken, with the reason.
+    """
+    if route == "triton" or (route == "auto" and sampling_offsets.shape[1] < LEAST_QUERIES):
+        return None
+    why, fitting = None, None
+    if not value.is_cuda:
+        why = f"it needs a CUDA device, not {value.device}"
+    elif value.dtype not in TYPES or attention_logits.dtype not in TYPES:
+        why = f"it needs fp32 or bf16, not {value.dtype} values and {attention_logits.dtype} logits"
+    else:
+        limit: int = torch.cuda.get_device_properties(value.device).shared_memory_per_block_optin  # type: ignore[attr-defined]
+        fitting = fit(shapes, value.shape[2], value.shape[3], sampling_offsets.shape[3] // len(shapes), limit)
+        why = None if fitting else f"no level fits in {limit} bytes in slices of {SLICES} of {value.shape[3]} channels"
+    if fitting is None:
+        if route == "shared":
+            raise ValueError(f"fused, route shared: {why}")
+        return None
+    types = {
+        "grad_bf16": value.dtype == torch.bfloat16,
+        "logits_bf16": attention_logits.dtype == torch.bfloat16,
+    }
+    return Plan(**{**vars(fitting), **types})
+
+
+def fit(shapes: Shapes, n_heads: int, head_dim: int, n_points: int, limit: int) -> Plan | None:
+    """The most levels, counted from the smallest, whose sums fit in `limit` bytes; then the widest slice."""
+    for first_level in range(len(shapes)):
+        for channels in SLICES:
+            candidate = Plan(shapes, n_heads, head_dim, n_points, first_level, channels)
+            if head_dim % channels == 0 and candidate.shared_bytes <= limit:
+                return candidate
+    return None
+
+
+def run(
+    plan: Plan, grad: Tensor, reference_points: Tensor, sampling_offsets: Tensor, attention_logits: Tensor,
+    log_sum: Tensor, grad_value: Tensor,
+) -> None:  # fmt: skip
+    """grad_value (B, S, H, D) fp32 += what grad (B, Q, H * D) sends to the plan's levels."""
+    batch, queries = sampling_offsets.shape[:2]
+    blocks = plan.n_heads * (plan.head_dim // plan.channels)
+    processors = torch.cuda.get_device_properties(grad.device).multi_processor_count
+    splits = max(1, min(2 * processors // (batch * blocks), queries // LEAST_PER_BLOCK))
+    _compiled(plan, grad.device.index)(
+        grid=(splits, blocks, batch),
+        block=(32 * plan.warps, 1, 1),
+        args=[grad, reference_points, sampling_offsets, attention_logits, log_sum, grad_value, queries],
+        shared_mem=plan.shared_bytes,
+    )
+
+
+@functools.cache
+def _compiled(plan: Plan, device: int) -> Any:
+    """The kernel, compiled for the current device, which is `device`."""
+    kernel = torch.cuda._compile_kernel(SOURCE.read_text(), KERNEL, nvcc_options=plan.options())
+    kernel.set_shared_memory_config(plan.shared_bytes)
+    return kernel
