@@ -58,7 +58,7 @@ def instructions(cubin: bytes) -> list[str]:
 def found(kernel: str, dtype: str, arch: int) -> dict[str, object]:
     """What the test asks of one kernel."""
     result = compiled(kernel, dtype, arch)
-    vector_reductions = len(re.findall(r"\bred\.\S*add\S*v4\.f32", result.asm["ptx"]))
+    vector_reductions = len(re.findall(r"\b(?:red|atom)\.global\S*\.add\.v4\.f32", result.asm["ptx"]))
     named = {"kernel": kernel, "dtype": dtype, "arch": arch, "vector_reductions": vector_reductions}
     return {**named, "instructions": instructions(result.asm["cubin"])}
 
