@@ -62,24 +62,26 @@ extern "C" void launch(int grid_x, int grid_y, int grid_z, long long shared_word
 """
 
 
-def build(plan: fused_scatter.Plan, folder: Path) -> ctypes.CDLL:
-    """The kernel, compiled for `plan` as a shared library."""
-    source = fused_scatter.SOURCE.read_text()
-    declaration = "extern __shared__ pair_bits memory[];"
-    assert source.count(declaration) == 1
-    source = source.replace(declaration, "pair_bits* memory = shared_memory;")
-    path = folder / "scatter.cpp"
-    path.write_text(PRELUDE + source + LAUNCH)
-    options = ["-std=c++20", "-O1", "-w", "-shared", "-fPIC", "-pthread", *plan.options()]
-    subprocess.run(["g++", *options, str(path), "-o", str(folder / "scatter.so")], check=True)
-    return ctypes.CDLL(str(folder / "scatter.so"))
+class Kernel:
+    """The kernel compiled for `plan`, called as torch's compiled CUDA kernels are; grids end before it returns."""
 
+    def __init__(self, plan: fused_scatter.Plan, folder: Path) -> None:
+        source = fused_scatter.SOURCE.read_text()
+        declaration = "extern __shared__ pair_bits memory[];"
+        assert source.count(declaration) == 1
+        source = source.replace(declaration, "pair_bits* memory = shared_memory;")
+        path = folder / "scatter.cpp"
+        path.write_text(PRELUDE + source + LAUNCH)
+        options = ["-std=c++20", "-O1", "-w", "-shared", "-fPIC", "-pthread", *plan.options()]
+        subprocess.run(["g++", *options, str(path), "-o", str(folder / "scatter.so")], check=True)
+        self.launch, self.warps = ctypes.CDLL(str(folder / "scatter.so")).launch, plan.warps
 
-def run(library: ctypes.CDLL, plan: fused_scatter.Plan, splits: int, tensors: list[torch.Tensor]) -> None:
-    """One launch; `tensors` are the kernel's six pointers, sampling_offsets (B, Q, H, L * P, 2) the third."""
-    batch, queries = tensors[2].shape[:2]
-    assert plan.shared_bytes % 8 == 0
-    library.launch(
-        splits, plan.n_heads * (plan.head_dim // plan.channels), batch, ctypes.c_longlong(plan.shared_bytes // 8),
-        *(ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors), queries,
-    )  # fmt: skip
+    def __call__(
+        self, grid: tuple[int, int, int], block: tuple[int, int, int], args: list[torch.Tensor | int], shared_mem: int
+    ) -> None:
+        """One launch; args are the kernel's: six contiguous tensors and the number of queries."""
+        assert block == (32 * self.warps, 1, 1) and shared_mem % 8 == 0
+        *tensors, queries = args
+        assert all(tensor.is_contiguous() for tensor in tensors)
+        pointers = (ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors)
+        self.launch(*grid, ctypes.c_longlong(shared_mem // 8), *pointers, queries)

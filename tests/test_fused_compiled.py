@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import compiled_kernels
 import emulated_cuda
@@ -126,8 +127,26 @@ def test_cuda_kernel_equals_the_reference(first_level, channels, bf16, splits, t
     get_sampler("grid_sample")(value, *points[:2], points[2].float(), SHAPES).backward(grad.float())
     plan = fused_scatter.Plan(SHAPES, 2, 32, 3, first_level, channels, bf16, bf16, warps=4)
     found = torch.zeros_like(value)
-    pointers = [grad, *points, points[2].float().logsumexp(-1), found.data]
-    emulated_cuda.run(emulated_cuda.build(plan, tmp_path), plan, splits, pointers)
+    args = [grad, *points, points[2].float().logsumexp(-1), found.detach(), 13]
+    grid = (splits, plan.n_heads * (32 // channels), 2)
+    emulated_cuda.Kernel(plan, tmp_path)(grid, (128, 1, 1), args, plan.shared_bytes)
     start = sum(height * width for height, width in SHAPES[:first_level])
     torch.testing.assert_close(found[:, start:], value.grad[:, start:], atol=2e-6, rtol=0)
     assert not found[:, :start].any()
+
+
+def test_both_ways_make_one_gradient(monkeypatch, tmp_path):
+    """Level 0 by Triton's kernel, the others by CUDA's, as one backward launches them."""
+    plan = fused_scatter.Plan(SHAPES, 2, 32, 3, 1, 16, warps=4)
+    kernel = emulated_cuda.Kernel(plan, tmp_path)
+    monkeypatch.setattr(fused_scatter, "plan", lambda *_: plan)
+    monkeypatch.setattr(fused_scatter, "compiled", lambda *_: kernel)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(multi_processor_count=8))
+    found, expected = [], []
+    for sampler, gradients in (("fused", found), ("grid_sample", expected)):
+        *tensors, _ = inputs(4, 2, 300, 2, 32, 3, SHAPES, torch.float32, spread=2.0)
+        tensors = [t.requires_grad_() for t in tensors]
+        get_sampler(sampler)(*tensors, SHAPES).square().sum().backward()
+        gradients += [t.grad for t in tensors]
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5 * float(other.abs().max()), rtol=0)

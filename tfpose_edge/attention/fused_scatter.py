@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,24 +69,26 @@ def plan(value: Tensor, sampling_offsets: Tensor, attention_logits: Tensor, shap
     """
     if route == "triton" or (route == "auto" and sampling_offsets.shape[1] < LEAST_QUERIES):
         return None
-    why, fitting = None, None
-    if not value.is_cuda:
-        why = f"it needs a CUDA device, not {value.device}"
-    elif value.dtype not in TYPES or attention_logits.dtype not in TYPES:
-        why = f"it needs fp32 or bf16, not {value.dtype} values and {attention_logits.dtype} logits"
-    else:
-        limit: int = torch.cuda.get_device_properties(value.device).shared_memory_per_block_optin  # type: ignore[attr-defined]
-        fitting = fit(shapes, value.shape[2], value.shape[3], sampling_offsets.shape[3] // len(shapes), limit)
-        why = None if fitting else f"no level fits in {limit} bytes in slices of {SLICES} of {value.shape[3]} channels"
-    if fitting is None:
+    try:
+        return _plan(value, sampling_offsets, attention_logits, shapes)
+    except ValueError:
         if route == "shared":
-            raise ValueError(f"fused, route shared: {why}")
+            raise
         return None
-    types = {
-        "grad_bf16": value.dtype == torch.bfloat16,
-        "logits_bf16": attention_logits.dtype == torch.bfloat16,
-    }
-    return Plan(**{**vars(fitting), **types})
+
+
+def _plan(value: Tensor, sampling_offsets: Tensor, attention_logits: Tensor, shapes: Shapes) -> Plan:
+    if not value.is_cuda:
+        raise ValueError(f"fused, route shared: it needs a CUDA device, not {value.device}")
+    types = value.dtype, attention_logits.dtype
+    if not set(types) <= set(TYPES):
+        raise ValueError(f"fused, route shared: it needs fp32 or bf16, not values and logits of {types}")
+    device = torch.cuda.get_device_properties(value.device)
+    limit: int = device.shared_memory_per_block_optin  # type: ignore[attr-defined]
+    fitting = fit(shapes, value.shape[2], value.shape[3], sampling_offsets.shape[3] // len(shapes), limit)
+    if fitting is None:
+        raise ValueError(f"fused, route shared: no level fits in {limit} bytes in slices of {SLICES} channels")
+    return replace(fitting, grad_bf16=types[0] == torch.bfloat16, logits_bf16=types[1] == torch.bfloat16)
 
 
 def fit(shapes: Shapes, n_heads: int, head_dim: int, n_points: int, limit: int) -> Plan | None:
@@ -108,7 +110,7 @@ def run(
     blocks = plan.n_heads * (plan.head_dim // plan.channels)
     processors = torch.cuda.get_device_properties(grad.device).multi_processor_count
     splits = max(1, min(2 * processors // (batch * blocks), queries // LEAST_PER_BLOCK))
-    _compiled(plan, grad.device.index)(
+    compiled(plan, grad.device.index)(
         grid=(splits, blocks, batch),
         block=(32 * plan.warps, 1, 1),
         args=[grad, reference_points, sampling_offsets, attention_logits, log_sum, grad_value, queries],
@@ -117,8 +119,8 @@ def run(
 
 
 @functools.cache
-def _compiled(plan: Plan, device: int) -> Any:
-    """The kernel, compiled for the current device, which is `device`."""
+def compiled(plan: Plan, device: int) -> Any:
+    """The kernel of a plan, for the current device, whose index is `device`; compiled once."""
     kernel = torch.cuda._compile_kernel(SOURCE.read_text(), KERNEL, nvcc_options=plan.options())
     kernel.set_shared_memory_config(plan.shared_bytes)
     return kernel
