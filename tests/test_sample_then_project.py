@@ -132,7 +132,8 @@ def test_training_starts_from_the_same_weights_and_takes_the_same_step():
 
 
 @pytest.mark.parametrize(
-    ("preset", "wish", "used"), [("tiny", None, False), ("r18-ne0", None, True), ("tiny", True, True)]
+    ("preset", "wish", "used"),
+    [("tiny", None, False), ("r18-ne0", None, True), ("r18-ne0-c128", None, False), ("tiny", True, True)],
 )
 def test_training_takes_it_by_preset_or_as_told(tmp_path, preset, wish, used):
     plan = with_defaults(Options(preset, output=tmp_path, rendered=4, sample_then_project=wish))

@@ -72,7 +72,7 @@ class Options:
     """Deformable sampler: grid_sample, gather, tent, fused (an NVIDIA GPU), or auto: fused where it can run."""
     sample_then_project: bool | None = None
     """Decoder attention projects its samples, not the whole memory: the same network at another cost.
-    Default: True for networks with level 2 (r18-ne0 and its variants), whose steps it shortens on a CPU."""
+    Default: True for 256 channels of levels 2..5 (r18-ne0, r18-ne0-noq2q), whose steps it shortens on a CPU."""
     precision: Literal["bf16", "fp32"] | None = None
     """Default: bf16 on a GPU, fp32 on a CPU."""
     ema: bool = False
@@ -118,7 +118,7 @@ def with_defaults(options: Options) -> Plan:
             raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be above 0")
     if options.workers is not None and options.workers < 0:
         raise ValueError(f"--workers is {options.workers}; 0 works in the main process")
-    recipe = RECIPES.get(options.preset, Recipe())
+    recipe, config = RECIPES.get(options.preset, Recipe()), PRESETS[options.preset]
     parse_augmentation(recipe.augment if options.augment is None else options.augment)
     batch_size = options.batch_size or recipe.batch_size
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -127,7 +127,7 @@ def with_defaults(options: Options) -> Plan:
         "epochs": recipe.epochs, "batch_size": batch_size, "lr": recipe.lr or scaled_lr(batch_size),
         "transformer_lr_factor": recipe.transformer_lr_factor, "warmup_steps": recipe.warmup_steps,
         "clip_grad": recipe.clip_grad, "augment": recipe.augment,
-        "sample_then_project": 2 in PRESETS[options.preset].levels,
+        "sample_then_project": 2 in config.levels and config.d_model >= 256,  # by benchmarks.decoder_attention
         "rendered": 0 if options.train else 4096, "precision": "bf16" if torch.cuda.is_available() else "fp32",
         "workers": workers, "threads": max(1, cpus - workers),
     }  # fmt: skip
