@@ -6,13 +6,36 @@ import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from tyro.constructors import PrimitiveConstructorSpec
 
-from tfpose_edge import PRESETS
 from training.data.augmentation import parse_augmentation
-from training.optimizer import scaled_lr
+from training.networks import configuration
+from training.optimizer import PAPER_BATCH, PAPER_LR, scaled_lr
+
+TRUTHS = {"True": True, "False": False}
+
+
+def _switch(words: list[str]) -> bool:
+    """`--option`, `--option True` or `--option False`; ValueError for anything else."""
+    if len(words) > 1 or not {*words} <= {*TRUTHS}:
+        raise ValueError(f"{' '.join(words)!r} is neither True nor False")
+    return TRUTHS[words[0]] if words else True
+
+
+Switch = Annotated[
+    bool | None,
+    PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="[True|False]",
+        instance_from_str=_switch,
+        is_instance=lambda value: value is None or isinstance(value, bool),
+        str_from_instance=lambda value: [str(value)],
+    ),
+]
+"""A choice that a preset has a default for."""
 
 
 @dataclass(frozen=True)
@@ -21,15 +44,23 @@ class Recipe:
 
     epochs: int = 325
     batch_size: int = 256
-    lr: float | None = None
-    """None scales the paper's 4e-3 from batch 1024."""
+    lr: float = PAPER_LR
+    lr_batch: int = PAPER_BATCH
+    """The global batch that `lr` belongs to; others scale it linearly."""
     transformer_lr_factor: float = 0.1
     warmup_steps: int = 500
     clip_grad: float | None = None
     augment: str = "paper"
+    ema: bool = False
 
 
-RECIPES = {"tiny": Recipe(epochs=12, batch_size=32, lr=2e-3, transformer_lr_factor=1.0, warmup_steps=50, clip_grad=0.5)}
+RECIPES = {
+    "tiny": Recipe(
+        epochs=12, batch_size=32, lr=2e-3, lr_batch=32, transformer_lr_factor=1.0, warmup_steps=50, clip_grad=0.5,
+        ema=True,
+    ),
+}  # fmt: skip
+"""Of presets that are ours; all others follow the paper."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +69,10 @@ class Options:
 
     preset: str = "tiny"
     """Network: tiny, r18-ne0, r18-ne0-c128, r18-ne0-noq2q, r18-ne6, r50-ne4, r50-ne6 or r50-ne6-384."""
+    network: Literal["tfpose", "deeppose", "simplebaseline"] = "tfpose"
+    """TFPose, or a rival with the preset's backbone, for comparisons; rivals cannot be converted."""
+    change: tuple[str, ...] = ()
+    """Fields of the preset to replace, FIELD=VALUE ..., such as input_size_wh=96,128 heatmap_head=false."""
     train: tuple[str, ...] = ()
     """Annotated photographs, DATA ...; without any, rendered people."""
     val: str | None = None
@@ -51,7 +86,8 @@ class Options:
     batch_size: int | None = None
     """Persons per step, over all processes; default 256 (tiny: 32)."""
     lr: float | None = None
-    """Base learning rate of this batch size; default: the paper's 4e-3, linearly from batch 1024 (tiny: 2e-3)."""
+    """Base learning rate of this batch size; default: the paper's 4e-3, linearly from batch 1024 (tiny: 2e-3 from
+    batch 32)."""
     transformer_lr_factor: float | None = None
     """Factor for encoder, decoder and key-point heads; default the paper's 0.1 (tiny: 1)."""
     weight_decay: float = 1e-4
@@ -70,13 +106,14 @@ class Options:
     """Checkpoint of the same preset to start from: train on rendered people first, on photographs then."""
     sampler: str = "auto"
     """Deformable sampler: grid_sample, gather, tent, fused (an NVIDIA GPU), or auto: fused where it can run."""
-    sample_then_project: bool | None = None
+    sample_then_project: Switch = None
     """Decoder attention projects its samples, not the whole memory: the same network at another cost.
     Default: True for 256 channels of levels 2..5 (r18-ne0, r18-ne0-noq2q), whose steps it shortens on a CPU."""
     precision: Literal["bf16", "fp32"] | None = None
     """Default: bf16 on a GPU, fp32 on a CPU."""
-    ema: bool = False
-    """Keep an exponential average of the weights; best and last hold the average."""
+    ema: Switch = None
+    """Keep an exponential average of the weights; best and last hold the average. Default: False, as in the paper
+    (tiny: True)."""
     max_minutes: float | None = None
     """Stop after this time, in the middle of an epoch if need be; --resume goes on."""
     resume: bool = False
@@ -103,6 +140,7 @@ class Plan(Options):
     warmup_steps: int = 0
     augment: str = "paper"
     sample_then_project: bool = False
+    ema: bool = False
     precision: Literal["bf16", "fp32"] = "fp32"
     workers: int = 0
     threads: int = 1
@@ -110,23 +148,22 @@ class Plan(Options):
 
 def with_defaults(options: Options) -> Plan:
     """Fill in what the command line left open; ValueError for an unknown preset or sizes that are not positive."""
-    if options.preset not in PRESETS:
-        raise ValueError(f"unknown preset {options.preset!r}; legal are {', '.join(PRESETS)}")
+    config = configuration(options.preset, options.change)
     for name in ("epochs", "batch_size", "lr", "threads", "max_minutes"):
         value = getattr(options, name)
         if value is not None and not value > 0:
             raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be above 0")
     if options.workers is not None and options.workers < 0:
         raise ValueError(f"--workers is {options.workers}; 0 works in the main process")
-    recipe, config = RECIPES.get(options.preset, Recipe()), PRESETS[options.preset]
+    recipe = RECIPES.get(options.preset, Recipe())
     parse_augmentation(recipe.augment if options.augment is None else options.augment)
     batch_size = options.batch_size or recipe.batch_size
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = min(8, max(1, cpus // 2)) if options.workers is None else options.workers
     defaults = {
-        "epochs": recipe.epochs, "batch_size": batch_size, "lr": recipe.lr or scaled_lr(batch_size),
+        "epochs": recipe.epochs, "batch_size": batch_size, "lr": scaled_lr(batch_size, recipe.lr, recipe.lr_batch),
         "transformer_lr_factor": recipe.transformer_lr_factor, "warmup_steps": recipe.warmup_steps,
-        "clip_grad": recipe.clip_grad, "augment": recipe.augment,
+        "clip_grad": recipe.clip_grad, "augment": recipe.augment, "ema": recipe.ema,
         "sample_then_project": 2 in config.levels and config.d_model >= 256,  # by benchmarks.decoder_attention
         "rendered": 0 if options.train else 4096, "precision": "bf16" if torch.cuda.is_available() else "fp32",
         "workers": workers, "threads": max(1, cpus - workers),

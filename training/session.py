@@ -15,25 +15,23 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from runtime.errors import InputError
-from tfpose_edge import PRESETS, PoseConfig, TFPose, count_parameters, save_checkpoint
+from tfpose_edge import PoseConfig, count_parameters
 from tfpose_edge.attention import choose_sampler
-from training import engine, figures, metrics
+from training import engine, figures, metrics, networks
 from training.data.augmentation import parse_augmentation
 from training.data.damage import Damage
 from training.data.dataset import EpochSampler, JoinedPeople, PhotographedPeople, RenderedPeople, in_order, watched
 from training.data.reading import load_labelled
 from training.data.spec import DataSpec
-from training.optimizer import build_optimizer, schedule
+from training.optimizer import average_of, build_optimizer, schedule
 from training.options import Plan
 from training.run import Progress, RunFolder
 from training.weights import load_backbone, load_weights
 
 LOG_EVERY = 10  # steps
-EMA_DECAY = 0.999
 
 
 class Session:
@@ -41,18 +39,19 @@ class Session:
 
     def __init__(self, options: Plan, run: RunFolder, accelerator: Accelerator) -> None:
         self.options, self.run, self.accelerator = options, run, accelerator
-        config = PRESETS[options.preset]
+        config = networks.configuration(options.preset, options.change)
         self.data, self.damage = _training_data(options, config, self._say)
         self.val, self.val_damage = _validation_data(options, config, self._say)
-        self.model = TFPose(config, choose_sampler(options.sampler, accelerator.device), options.sample_then_project)
+        sampler = choose_sampler(options.sampler, accelerator.device)
+        self.model = networks.build(options.network, config, sampler, options.sample_then_project)
         if not options.resume:
-            self.model.reference_logits.data.copy_(torch.logit(engine.mean_keypoints(self.data)))
+            networks.start_at(self.model, engine.mean_keypoints(self.data))
             if options.initial_weights:
                 load_weights(self.model, options.initial_weights)
             if options.backbone_weights:
                 load_backbone(self.model, options.backbone_weights)
         self.model = self.model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = _average(self.model) if options.ema else None
+        self.average = average_of(self.model) if options.ema else None
         self.optimizer = build_optimizer(
             self.model,
             options.lr,
@@ -154,7 +153,7 @@ class Session:
             p.batch, p.step, p.loss_sum = p.batch + 1, p.step + 1, p.loss_sum + losses["loss"]
             if self.average is not None:
                 self.average.update_parameters(self.model)
-            bar.set_postfix_str(f"loss {losses['loss']:.3f}, key points {losses['loss_keypoints']:.3f}")
+            bar.set_postfix_str(", ".join(f"{name} {value:.3f}" for name, value in losses.items()))
             if p.step % LOG_EVERY == 0:
                 self._log({"kind": "step", "step": p.step, "epoch": p.epoch + 1, "lr": self._lr(), **losses})
             if self._must_stop():
@@ -190,7 +189,7 @@ class Session:
             measured["pck"] = metrics.pck(keypoints_xy, persons, names, 0.2)["value"]
         return measured
 
-    def _shipped(self) -> TFPose:
+    def _shipped(self) -> networks.Network:
         """The network that checkpoints hold: the average with --ema."""
         return self.average.module if self.average is not None else self.model  # type: ignore[return-value]
 
@@ -199,15 +198,16 @@ class Session:
             return
         o, p = self.options, self.progress
         provenance = {
-            "preset": o.preset, "data": [data_name(text) for text in o.train] or "rendered people",
+            "preset": o.preset, "network": o.network, "change": list(o.change),
+            "data": [data_name(text) for text in o.train] or "rendered people",
             "rendered": o.rendered, "epochs": p.epoch, "steps": p.step, "batch_size": o.batch_size, "seed": o.seed,
             "minutes": round(p.seconds / 60, 1), "best_oks": p.best if self.val is not None else None,
             "initial_weights": o.initial_weights.name if o.initial_weights else None,
             "backbone_weights": Path(str(o.backbone_weights)).name if o.backbone_weights else None,
         }  # fmt: skip
-        save_checkpoint(self.run.path / "last.safetensors", self._shipped(), provenance)
+        networks.save(self.run.path / "last.safetensors", self._shipped(), provenance)
         if is_best or not (self.run.path / "best.safetensors").exists():
-            save_checkpoint(self.run.path / "best.safetensors", self._shipped(), provenance)
+            networks.save(self.run.path / "best.safetensors", self._shipped(), provenance)
 
     def _save_state(self) -> None:
         if self.accelerator.is_main_process:
@@ -240,10 +240,6 @@ class Session:
     def _say(self, text: str) -> None:
         if self.accelerator.is_main_process:
             tqdm.write(text, file=sys.stderr)
-
-
-def _average(model: TFPose) -> AveragedModel:
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY), use_buffers=True)
 
 
 def data_name(text: str) -> str:
