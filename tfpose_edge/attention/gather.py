@@ -40,8 +40,9 @@ def sample(
     attention = attention_logits.to(dtype).softmax(-1)
     upper, lower = in_y[0] * attention, in_y[1] * attention
     weights = torch.cat((upper * in_x[0], upper * in_x[1], lower * in_x[0], lower * in_x[1]), dim=-1)
-    gathered = F.embedding(index.reshape(-1, 4 * samples), value.reshape(-1, head_dim))  # (B * Q * H, 4 * L * P, D)
-    out = torch.bmm(weights.reshape(-1, 1, 4 * samples), gathered.to(dtype))  # (B * Q * H, 1, D)
+    table = value.to(dtype).reshape(-1, head_dim)  # fp32, or the gradients of half values would be summed in half
+    gathered = F.embedding(index.reshape(-1, 4 * samples), table)  # (B * Q * H, 4 * L * P, D)
+    out = torch.bmm(weights.reshape(-1, 1, 4 * samples), gathered)  # (B * Q * H, 1, D)
     return out.reshape(batch, queries, n_heads * head_dim).to(value.dtype)
 
 
