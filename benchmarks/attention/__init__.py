@@ -1,0 +1,1 @@
+"""The parts of `python -m benchmarks.msda`, one job a file."""
