@@ -34,6 +34,7 @@ def draw(path: Path, title: str, points: Sequence[Point], floors: dict[tuple[str
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib import ticker
 
     panels, lines = (list(dict.fromkeys(getattr(point, name) for point in points)) for name in ("panel", "line"))
     series = list(dict.fromkeys(point.series for point in points))
@@ -54,7 +55,9 @@ def draw(path: Path, title: str, points: Sequence[Point], floors: dict[tuple[str
         axis.set_yticklabels(lines)
         axis.grid(axis="x", which="both", alpha=0.25)
         axis.grid(axis="y", alpha=0.25)
+        axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5), numticks=12))
         axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter("")
         axis.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title)
     figure.legend(
