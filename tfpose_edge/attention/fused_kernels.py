@@ -47,8 +47,8 @@ def forward(
                 pixel = lines[corner // 2] * width + columns[corner % 2]
                 pixel = plane + (pixel * (N_HEADS * HEAD_DIM))[:, None]
                 share = (weight * shares_x[corner % 2] * shares_y[corner // 2])[:, None]
-                out_low += share * tl.load(pixel, low, other=0.0).to(dtype)
-                out_high += share * tl.load(pixel + BLOCK_D // 2, high, other=0.0).to(dtype)
+                out_low += share * _widened(tl.load(pixel, low, other=0.0), dtype)
+                out_high += share * _widened(tl.load(pixel + BLOCK_D // 2, high, other=0.0), dtype)
         start += height * width
     here = out + (row * HEAD_DIM)[:, None] + channel
     tl.store(here, out_low.to(out.dtype.element_ty), low & exists[:, None])
@@ -161,8 +161,8 @@ def _halves(HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr):
 @triton.jit
 def _dot(low_factor, high_factor, rows, low, high, BLOCK_D: tl.constexpr):
     """Sum over channels of the factors times what lies at the pointers (BLOCK_Q, BLOCK_D / 2) and one half higher."""
-    product = low_factor * tl.load(rows, low, other=0.0).to(low_factor.dtype)
-    product += high_factor * tl.load(rows + BLOCK_D // 2, high, other=0.0).to(high_factor.dtype)
+    product = low_factor * _widened(tl.load(rows, low, other=0.0), low_factor.dtype)
+    product += high_factor * _widened(tl.load(rows + BLOCK_D // 2, high, other=0.0), high_factor.dtype)
     return tl.sum(product, axis=1)
 
 
@@ -182,6 +182,16 @@ def _plane(image, head, start, SHAPES: tl.constexpr, N_HEADS: tl.constexpr, HEAD
     for level in tl.static_range(len(SHAPES)):
         tokens += SHAPES[level][0] * SHAPES[level][1]
     return (image * tokens + start) * (N_HEADS * HEAD_DIM) + head * HEAD_DIM
+
+
+@triton.jit
+def _widened(values, dtype):
+    """The values in the type of sums. bf16 is the upper half of fp32, which takes one instruction, and not two."""
+    if values.dtype == tl.bfloat16:
+        wide = (values.to(tl.uint16, bitcast=True).to(tl.uint32) << 16).to(tl.float32, bitcast=True)
+    else:
+        wide = values.to(dtype)
+    return wide
 
 
 @triton.jit
