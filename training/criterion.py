@@ -57,7 +57,7 @@ def losses(
     """Unweighted losses under the keys of `LOSS_WEIGHTS`.
 
     Args:
-        output: of the network.
+        output: of the network; one without layers of key points (a rival) learns its heat maps alone.
         heatmaps: (B, K, H / 4, W / 4) of the auxiliary head, or None without one.
         batch: the truth.
         sigmas: (K,).
@@ -66,13 +66,16 @@ def losses(
     """
     inside = _inside(batch)
     points, named = (count_points(batch) if counts is None else counts).clamp(min=1e-6)
-    error = (output.per_layer.float() - batch.keypoints).abs() * inside[..., None]
-    terms = {"loss_keypoints": error.sum() / (2 * points)}  # mean over points and x / y, sum over layers (eq. 5)
+    terms = {}
+    if len(output.per_layer):
+        error = (output.per_layer.float() - batch.keypoints).abs() * inside[..., None]
+        terms["loss_keypoints"] = error.sum() / (2 * points)  # mean over points and x / y, sum over layers (eq. 5)
     if heatmaps is not None:
         target = gaussian_heatmaps(batch.keypoints, *heatmaps.shape[-2:])
         per_map = ((heatmaps.float() - target) ** 2).mean((-1, -2))
         terms["loss_heatmaps"] = (per_map * inside).sum() / points  # eq. 6
-    terms["loss_scores"] = _score_entropy(output, batch, sigmas, input_size_wh).sum() / named
+    if len(output.per_layer):
+        terms["loss_scores"] = _score_entropy(output, batch, sigmas, input_size_wh).sum() / named
     return terms
 
 

@@ -18,9 +18,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from runtime.errors import PoseError
 from runtime.skeleton import sigmas
-from tfpose_edge import PoseConfig, TFPose
+from tfpose_edge import PoseConfig
 from training import criterion
 from training.data.dataset import Batch, Key
+from training.networks import Network
 from training.optimizer import set_lr
 
 
@@ -83,7 +84,7 @@ def train_epoch(
 
 
 @torch.inference_mode()
-def predict(model: TFPose, batches: Iterable[Batch], device: torch.device) -> dict[str, np.ndarray]:
+def predict(model: Network, batches: Iterable[Batch], device: torch.device) -> dict[str, np.ndarray]:
     """Key points of every item, in eval mode.
 
     Returns:

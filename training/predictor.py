@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from runtime import geometry
 from runtime.errors import BackendUnavailable, ModelFileError
 from runtime.skeleton import flip_order
-from tfpose_edge import load_checkpoint
 from training.data.crops import person_matrix
+from training.networks import load
 
 Array = NDArray[Any]
 DEVICES = ("cpu", "cuda")
@@ -44,7 +44,7 @@ class CheckpointPredictor:
         if device == "cuda" and not torch.cuda.is_available():
             raise BackendUnavailable("device 'cuda': torch finds none on this machine; legal here is cpu")
         try:
-            self.model = load_checkpoint(path, sampler)
+            self.model = load(path, sampler)
         except ValueError as error:
             raise ModelFileError(str(error)) from error
         self.device = torch.device(device)

@@ -25,6 +25,7 @@ from runtime.errors import InputError, PoseError
 from tfpose_edge import PRESETS
 from training import engine
 from training.data.spec import teach
+from training.networks import configuration
 from training.options import Options, Plan, as_json, with_defaults
 from training.run import RunFolder
 from training.session import Session
@@ -63,7 +64,8 @@ def train(options: Options) -> Path:
     if accelerator.is_main_process:
         if not plan.resume:
             run.clear()
-        run.write_config({"config": dataclasses.asdict(PRESETS[plan.preset]), "options": _fixed_options(plan)})
+        config = dataclasses.asdict(configuration(plan.preset, plan.change))
+        run.write_config({"config": config, "options": _fixed_options(plan), "steps": session.steps})
     accelerator.wait_for_everyone()
     session.run_epochs()
     return plan.output

@@ -11,21 +11,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from runtime.errors import InputError
-from tfpose_edge import TFPose, load_checkpoint
+from training import networks
 
 
-def load_weights(model: TFPose, path: Path) -> None:
+def load_weights(model: networks.Network, path: Path) -> None:
     """Start from a checkpoint; InputError unless it has the same configuration."""
     try:
-        former = load_checkpoint(path)
+        former = networks.load(path)
     except ValueError as error:
         raise InputError(str(error)) from error
-    if former.config != model.config:
+    if type(former) is not type(model) or former.config != model.config:
         raise InputError(f"{path}: has another configuration than the preset: {former.config}")
     model.load_state_dict(former.state_dict())
 
 
-def load_backbone(model: TFPose, source: str) -> None:
+def load_backbone(model: networks.Network, source: str) -> None:
     """Load torchvision's ImageNet weights from a .pth or .safetensors file, or a URL (kept in torch's hub folder).
 
     The classifier is left out, everything else must fit.
