@@ -1,4 +1,4 @@
-"""Figures of a run: the curves."""
+"""The curves of one run: curves.png in its folder."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from training.figures.page import as_chart, save
+
 LOSSES = {"loss_keypoints": "key points, L1", "loss_heatmaps": "heat maps, MSE", "loss_scores": "scores, cross entropy"}
-FIGURES = {"oks": "mean OKS", "pck": "PCK@0.2"}
+MEASURED = {"oks": "mean OKS", "pck": "PCK@0.2"}
 SMOOTHED_OVER = 20  # log lines
 
 
@@ -20,33 +22,26 @@ def draw_curves(path: Path, log: list[dict[str, Any]]) -> None:
         path: of the PNG; it appears whole or not at all.
         log: the lines of metrics.jsonl.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
 
     steps = [line for line in log if line["kind"] == "step"]
     epochs = [line for line in log if line["kind"] == "epoch"]
     losses = [name for name in LOSSES if any(name in line for line in steps)] or list(LOSSES)[:1]
-    measured = [name for name in FIGURES if any(name in line for line in epochs)]
+    measured = [name for name in MEASURED if any(name in line for line in epochs)]
     panels = len(losses) + bool(measured)
-    figure, axes = plt.subplots(1, panels, figsize=(4.2 * panels, 3.6), squeeze=False)
-    for axis, name in zip(axes[0], losses, strict=False):
+    figure = Figure(figsize=(4.2 * panels, 3.6), layout="constrained")
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    for axis, name in zip(axes, losses, strict=False):
         _draw_loss(axis, [line for line in steps if name in line], name)
     for name in measured:
         points = [(line["epoch"], line[name]) for line in epochs if name in line]
-        axes[0, -1].plot(*zip(*points, strict=True), marker="o", markersize=3, label=FIGURES[name])
+        axes[-1].plot(*zip(*points, strict=True), marker="o", markersize=3, label=MEASURED[name])
     if measured:
-        axes[0, -1].set(title="validation", xlabel="epoch", ylabel="percent", ylim=(0, 100))
-        axes[0, -1].legend(frameon=False)
-    for axis in axes.flat:
-        axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    temporary = path.with_name(f".{path.name}.tmp")
-    figure.savefig(temporary, dpi=110, format="png")
-    plt.close(figure)
-    temporary.replace(path)
+        axes[-1].set(title="validation", xlabel="epoch", ylabel="percent", ylim=(0, 100))
+        axes[-1].legend(frameon=False)
+    for axis in axes:
+        as_chart(axis)
+    save(figure, path, dpi=110)
 
 
 def running_mean(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
@@ -57,8 +52,14 @@ def running_mean(values: NDArray[np.float64], width: int) -> NDArray[np.float64]
     return (total[end] - total[start]) / (end - start)  # type: ignore[no-any-return]
 
 
+def fit_settled(axis: Any, curves: list[NDArray[np.float64]]) -> None:
+    """Limit the axis to what follows the first tenth of each curve, so that the rest has a shape."""
+    settled = np.concatenate([curve[len(curve) // 10 :] for curve in curves])
+    axis.set_ylim(0.9 * settled.min(), 1.1 * settled.max())
+
+
 def _draw_loss(axis: Any, lines: list[dict[str, Any]], name: str) -> None:
-    """Faint as it was, bold as a running mean; the first tenth may leave the picture, so that the rest has a shape."""
+    """Faint as it was, bold as a running mean."""
     axis.set(title=LOSSES[name], xlabel="optimiser steps", ylabel="unweighted loss")
     if not lines:
         return
@@ -66,5 +67,4 @@ def _draw_loss(axis: Any, lines: list[dict[str, Any]], name: str) -> None:
     y = np.array([line[name] for line in lines])
     axis.plot(x, y, linewidth=0.8, alpha=0.3, color="tab:blue")
     axis.plot(x, running_mean(y, SMOOTHED_OVER), linewidth=1.6, color="tab:blue")
-    settled = y[len(y) // 10 :]
-    axis.set_ylim(0.9 * settled.min(), 1.1 * settled.max())
+    fit_settled(axis, [y])
