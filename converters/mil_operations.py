@@ -142,6 +142,11 @@ def concat(values: list[Tensor], axis: Tensor, interleave: Tensor | bool = False
     return torch.cat(values, int(axis))
 
 
+def split(x: Tensor, axis: Tensor, split_sizes: Tensor) -> tuple[Tensor, ...]:
+    """Consecutive parts of those sizes along one axis."""
+    return x.split(ints(split_sizes, []), int(axis))
+
+
 def stack(values: list[Tensor], axis: Tensor) -> Tensor:
     """One after the other along a new axis."""
     return torch.stack(values, int(axis))
@@ -202,7 +207,7 @@ def resample(
     return F.grid_sample(x.contiguous(), grid, "bilinear", "zeros", align_corners=bool(align_corners))
 
 
-OPERATIONS: dict[str, Callable[..., Tensor]] = {
+OPERATIONS: dict[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
     "abs": lambda x: x.abs(),
     "add": lambda x, y: x + y,
     "batch_norm": batch_norm,
@@ -231,6 +236,7 @@ OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "softmax": softmax,
     "sqrt": lambda x: x.sqrt(),
     "square": lambda x: x * x,
+    "split": split,
     "squeeze": squeeze,
     "stack": stack,
     "sub": lambda x, y: x - y,

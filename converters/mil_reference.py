@@ -52,14 +52,14 @@ class MilReference:
             values[variable] = inputs[name].to(_dtype(variable))
         for operation in self.function.operations:
             if operation.op_type != "const":
-                values[operation.outputs[0]] = self._evaluate(operation, values)
+                values.update(zip(operation.outputs, self._evaluate(operation, values), strict=True))
         return {variable.name: values[variable] for variable in self.function.outputs}
 
     def close(self) -> None:
         """Drop the program."""
         del self.function, self.constants
 
-    def _evaluate(self, operation: Any, values: dict[Any, Any]) -> Tensor:
+    def _evaluate(self, operation: Any, values: dict[Any, Any]) -> list[Tensor]:
         arguments = {
             name: [values[v] for v in variable] if isinstance(variable, (list, tuple)) else values[variable]
             for name, variable in operation.inputs.items()
@@ -70,10 +70,11 @@ class MilReference:
         except (Unsupported, TypeError, RuntimeError) as error:
             place = f"operation {operation.op_type} ({operation.name})"
             raise ConversionError(f"{self.path}: {place}: the reference evaluator cannot run it: {error}") from error
-        stated = operation.outputs[0]
-        if tuple(result.shape) != tuple(stated.shape):
-            raise ConversionError(f"{self.path}: {operation.name} is {tuple(result.shape)}, not {tuple(stated.shape)}")
-        return result.to(_dtype(stated))
+        results = result if isinstance(result, tuple) else (result,)
+        found, stated = ([tuple(one.shape) for one in all] for all in (results, operation.outputs))
+        if found != stated:
+            raise ConversionError(f"{self.path}: {operation.name} is {found}, not {stated}")
+        return [one.to(_dtype(output)) for one, output in zip(results, operation.outputs, strict=True)]
 
 
 @contextlib.contextmanager

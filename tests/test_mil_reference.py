@@ -69,7 +69,7 @@ FOLDED = [  # operations that coremltools computes itself when all inputs are co
     ("layer_norm", {"x": X, "axes": [-1], "gamma": floats(4), "beta": floats(4), "epsilon": np.float32(0.1)}),
     ("layer_norm", {"x": X, "axes": [1, 2], "epsilon": np.float32(1e-3)}),
 ]  # fmt: skip
-LOOPS = {"conv", "max_pool", "batch_norm", "pad", "resample"}
+LOOPS = {"conv", "max_pool", "batch_norm", "pad", "resample", "split"}
 
 
 def tensors(arguments):
@@ -143,6 +143,12 @@ def test_batch_norm_agrees_with_its_formula():
 def test_pad_agrees_with_numpy():
     actual = OPERATIONS["pad"](**tensors({"x": X, "pad": [1, 2, 0, 3], "mode": "constant", "constant_val": 7.0}))
     np.testing.assert_array_equal(actual, np.pad(X, ((0, 0), (1, 2), (0, 3)), constant_values=7))
+
+
+def test_split_agrees_with_numpy():
+    actual = OPERATIONS["split"](**tensors({"x": X, "axis": np.int32(2), "split_sizes": np.int32([1, 3])}))
+    for part, expected in zip(actual, np.split(X, [1], axis=2), strict=True):
+        np.testing.assert_array_equal(part, expected)
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
