@@ -18,7 +18,7 @@ from training.data import pack
 from training.data.reading import load_persons
 from training.data.spec import FORMS, MPII_OPTIONS, DataSpec, teach
 from training.evaluate import evaluate
-from training.session import data_name
+from training.people import data_name
 
 
 @pytest.fixture(scope="module")

@@ -48,6 +48,8 @@ def train_epoch(
 ) -> Iterator[dict[str, float]]:
     """Take one optimiser step per batch; yields the unweighted losses and their weighted sum, `loss`.
 
+    With several processes these are the losses of the global batch, and all processes get the same.
+
     Args:
         model: in train mode, wrapped by accelerate or not.
         batches: of one epoch.
@@ -71,7 +73,9 @@ def train_epoch(
             counts = accelerator.reduce(counts.float(), "mean")
         terms = criterion.losses(output, heatmaps, batch, oks_sigmas, config.input_size_wh, counts)
         loss = criterion.weighted_sum(terms)
-        values = {name: float(term.detach()) for name, term in {"loss": loss, **terms}.items()}
+        named = {"loss": loss, **terms}
+        found = torch.stack([term.detach().float() for term in named.values()])
+        values = dict(zip(named, mean_over_processes(accelerator, found), strict=True))
         if not math.isfinite(values["loss"]):
             listed = ", ".join(f"{name} {value}" for name, value in values.items())
             raise NonFiniteLoss(f"the loss is not finite ({listed}); a lower --lr or --clip-grad 0.1 may help")
@@ -110,6 +114,24 @@ def mean_keypoints(data: Dataset[Batch], count: int = 256) -> Tensor:
     inside = torch.stack([item.labelled for item in items])[..., None] & (keypoints > 0) & (keypoints < 1)
     total, count_inside = (keypoints * inside).sum(0), inside.sum(0)
     return torch.where(count_inside > 0, total / count_inside.clamp(min=1), torch.tensor(0.5)).clamp(0.02, 0.98)
+
+
+def mean_over_processes(accelerator: Accelerator, values: Tensor) -> list[float]:
+    """The mean of each of the values (N,) over all processes, which must all ask for it."""
+    return (values if accelerator.num_processes == 1 else accelerator.reduce(values, "mean")).tolist()  # type: ignore[no-any-return]
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """The state of this process's random numbers, on the CPU and on its GPU."""
+    on_gpu = {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
+    return {"cpu": torch.get_rng_state(), **on_gpu}
+
+
+def set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
+    """Take up what `random_state` returned."""
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
 
 
 def as_input(crops: Tensor) -> Tensor:

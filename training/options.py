@@ -13,7 +13,9 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from training.data.augmentation import parse_augmentation
 from training.networks import configuration
+from training.normalisation import check_choice
 from training.optimizer import PAPER_BATCH, PAPER_LR, scaled_lr
+from training.weights import is_sha256
 
 TRUTHS = {"True": True, "False": False}
 
@@ -101,9 +103,16 @@ class Options:
     strong,gray=0,scale=0.7..1.3. Knobs: rotation_deg, scale, flip, half_body, half_body_min_keypoints, brightness,
     contrast, saturation, hue_deg, gray, erase, paste. Points that get hidden keep their labels. Default: paper."""
     backbone_weights: str | None = None
-    """torchvision's ImageNet weights of the preset's ResNet, a .pth or .safetensors file or its URL."""
+    """ImageNet weights of the preset's ResNet, torchvision's or timm's: a .pth or .safetensors file or its URL."""
+    backbone_sha256: str | None = None
+    """What that file must hash to, 64 hexadecimal digits; training does not start with another."""
     initial_weights: Path | None = None
     """Checkpoint of the same preset to start from: train on rendered people first, on photographs then."""
+    freeze_batchnorm: bool = False
+    """BatchNorm keeps the statistics that it starts with; its scales and offsets learn. For small batches and, on CPUs,
+    for several processes: their losses are then those of one process with the same global batch."""
+    sync_batchnorm: bool = False
+    """BatchNorm averages over all processes (SyncBatchNorm); on GPUs only."""
     sampler: str = "auto"
     """Deformable sampler: grid_sample, gather, tent, fused (an NVIDIA GPU), or auto: fused where it can run."""
     sample_then_project: Switch = None
@@ -118,8 +127,10 @@ class Options:
     """Stop after this time, in the middle of an epoch if need be; --resume goes on."""
     resume: bool = False
     """Go on from the output folder's state."""
+    log_every: int = 10
+    """Steps between two lines of metrics.jsonl."""
     workers: int | None = None
-    """Processes that cut or render crops; default: half the CPUs, 8 at most."""
+    """Processes that cut or render crops; default: half of its CPUs, 8 at most."""
     threads: int | None = None
     """Threads that compute; default: the CPUs that the workers leave."""
     seed: int = 0
@@ -149,16 +160,18 @@ class Plan(Options):
 def with_defaults(options: Options) -> Plan:
     """Fill in what the command line left open; ValueError for an unknown preset or sizes that are not positive."""
     config = configuration(options.preset, options.change)
-    for name in ("epochs", "batch_size", "lr", "threads", "max_minutes"):
+    for name in ("epochs", "batch_size", "lr", "threads", "max_minutes", "log_every"):
         value = getattr(options, name)
         if value is not None and not value > 0:
             raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be above 0")
     if options.workers is not None and options.workers < 0:
         raise ValueError(f"--workers is {options.workers}; 0 works in the main process")
+    _check_hash(options)
+    check_choice(options.sync_batchnorm, options.freeze_batchnorm, "cuda" if torch.cuda.is_available() else "cpu")
     recipe = RECIPES.get(options.preset, Recipe())
     parse_augmentation(recipe.augment if options.augment is None else options.augment)
     batch_size = options.batch_size or recipe.batch_size
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cpus = _own_cpus()
     workers = min(8, max(1, cpus // 2)) if options.workers is None else options.workers
     defaults = {
         "epochs": recipe.epochs, "batch_size": batch_size, "lr": scaled_lr(batch_size, recipe.lr, recipe.lr_batch),
@@ -170,6 +183,21 @@ def with_defaults(options: Options) -> Plan:
     }  # fmt: skip
     given = {name: value for name, value in vars(options).items() if value is not None}
     return Plan(**{**defaults, **given})
+
+
+def _own_cpus() -> int:
+    """CPUs of this machine for each of the training processes that torchrun started on it."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cpus // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def _check_hash(options: Options) -> None:
+    """ValueError for a hash of nothing, or one that is none."""
+    given = options.backbone_sha256
+    if given is not None and options.backbone_weights is None:
+        raise ValueError("--backbone-sha256 belongs to --backbone-weights, which is missing")
+    if given is not None and not is_sha256(given):
+        raise ValueError(f"--backbone-sha256 is {given!r}; it must be 64 hexadecimal digits")
 
 
 def as_json(options: Options) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +18,16 @@ from accelerate.utils import gather_object
 from tqdm import tqdm
 
 from runtime.errors import InputError
-from tfpose_edge import PoseConfig, count_parameters
+from tfpose_edge import count_parameters
 from tfpose_edge.attention import choose_sampler
 from training import engine, figures, metrics, networks
-from training.data.augmentation import parse_augmentation
-from training.data.damage import Damage
-from training.data.dataset import EpochSampler, JoinedPeople, PhotographedPeople, RenderedPeople, in_order, watched
-from training.data.reading import load_labelled
-from training.data.spec import DataSpec
+from training.data.dataset import EpochSampler, in_order, watched
+from training.normalisation import share_statistics, train_mode
 from training.optimizer import average_of, build_optimizer, schedule
 from training.options import Plan
+from training.people import data_name, training_people, validation_people
 from training.run import Progress, RunFolder
 from training.weights import load_backbone, load_weights
-
-LOG_EVERY = 10  # steps
 
 
 class Session:
@@ -40,8 +36,8 @@ class Session:
     def __init__(self, options: Plan, run: RunFolder, accelerator: Accelerator) -> None:
         self.options, self.run, self.accelerator = options, run, accelerator
         config = networks.configuration(options.preset, options.change)
-        self.data, self.damage = _training_data(options, config, self._say)
-        self.val, self.val_damage = _validation_data(options, config, self._say)
+        self.data, self.damage = training_people(options, config, self._say)
+        self.val, self.val_damage = validation_people(options, config, self._say)
         sampler = choose_sampler(options.sampler, accelerator.device)
         self.model = networks.build(options.network, config, sampler, options.sample_then_project)
         if not options.resume:
@@ -49,15 +45,15 @@ class Session:
             if options.initial_weights:
                 load_weights(self.model, options.initial_weights)
             if options.backbone_weights:
-                load_backbone(self.model, options.backbone_weights)
+                with accelerator.local_main_process_first():  # one download per machine
+                    load_backbone(self.model, options.backbone_weights, options.backbone_sha256)
         self.model = self.model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if options.sync_batchnorm and accelerator.num_processes > 1:
+            share_statistics(self.model)
         self.average = average_of(self.model) if options.ema else None
         self.optimizer = build_optimizer(
-            self.model,
-            options.lr,
-            options.weight_decay,
-            options.transformer_lr_factor,
-        )
+            self.model, options.lr, options.weight_decay, options.transformer_lr_factor
+        )  # fmt: skip
         self.wrapped, self.optimizer = accelerator.prepare(self.model, self.optimizer)
         self.sampler = EpochSampler(
             len(self.data),
@@ -70,6 +66,7 @@ class Session:
         self.steps = options.epochs * self.sampler.batches
         self.started = time.monotonic()
         self.interrupted = False
+        torch.manual_seed(options.seed + accelerator.process_index)  # each process drops out others
 
     def resume(self) -> None:
         """Take up the state of the run folder: weights, optimiser, random numbers and place in the data."""
@@ -78,10 +75,12 @@ class Session:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["random"])
-        if torch.cuda.is_available() and state["cuda_random"]:
-            torch.cuda.set_rng_state_all(state["cuda_random"])
-        self.run.cut_log(self.progress.step)
+        if len(state["random"]) == self.accelerator.num_processes:
+            engine.set_random_state(state["random"][self.accelerator.process_index], self.accelerator.device)
+        else:
+            self._say("another number of processes than before: dropout draws other random numbers")
+        if self.accelerator.is_main_process:
+            self.run.cut_log(self.progress.step)
 
     def run_epochs(self) -> None:
         """Train until all epochs are done, time is up or Ctrl-C: those two keep the state for --resume.
@@ -132,7 +131,7 @@ class Session:
 
     def _train_epoch(self) -> bool:
         """The rest of the epoch under way; False when time ran out before its end."""
-        self.model.train()
+        train_mode(self.model, self.options.freeze_batchnorm)
         p = self.progress
         self.sampler.epoch, self.sampler.start = p.epoch, p.batch
         loader = engine.loader(self.data, self.sampler, self.options.workers)
@@ -154,7 +153,7 @@ class Session:
             if self.average is not None:
                 self.average.update_parameters(self.model)
             bar.set_postfix_str(", ".join(f"{name} {value:.3f}" for name, value in losses.items()))
-            if p.step % LOG_EVERY == 0:
+            if p.step % self.options.log_every == 0:
                 self._log({"kind": "step", "step": p.step, "epoch": p.epoch + 1, "lr": self._lr(), **losses})
             if self._must_stop():
                 break
@@ -203,6 +202,7 @@ class Session:
             "rendered": o.rendered, "epochs": p.epoch, "steps": p.step, "batch_size": o.batch_size, "seed": o.seed,
             "minutes": round(p.seconds / 60, 1), "best_oks": p.best if self.val is not None else None,
             "initial_weights": o.initial_weights.name if o.initial_weights else None,
+            "processes": self.accelerator.num_processes,
             "backbone_weights": Path(str(o.backbone_weights)).name if o.backbone_weights else None,
         }  # fmt: skip
         networks.save(self.run.path / "last.safetensors", self._shipped(), provenance)
@@ -210,12 +210,12 @@ class Session:
             networks.save(self.run.path / "best.safetensors", self._shipped(), provenance)
 
     def _save_state(self) -> None:
+        random = gather_object([engine.random_state(self.accelerator.device)])
         if self.accelerator.is_main_process:
             state = {
                 "model": self.model.state_dict(),
                 "average": self.average.state_dict() if self.average is not None else {},
-                "optimizer": self.optimizer.state_dict(), "random": torch.get_rng_state(),
-                "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+                "optimizer": self.optimizer.state_dict(), "random": random,
             }  # fmt: skip
             self.run.save_state(self.progress, state)
 
@@ -226,8 +226,13 @@ class Session:
         return float(self.optimizer.param_groups[0]["lr"])
 
     def _must_stop(self) -> bool:
+        """Whether any process was interrupted or is out of time: all of them stop at the same step, or none."""
         limit = self.options.max_minutes
-        return self.interrupted or (limit is not None and time.monotonic() - self.started > 60 * limit)
+        wanted = self.interrupted or (limit is not None and time.monotonic() - self.started > 60 * limit)
+        if self.accelerator.num_processes == 1:
+            return wanted
+        votes = torch.tensor([float(wanted)], device=self.accelerator.device)
+        return engine.mean_over_processes(self.accelerator, votes)[0] > 0
 
     def _log(self, line: dict[str, Any]) -> None:
         if self.accelerator.is_main_process:
@@ -240,30 +245,3 @@ class Session:
     def _say(self, text: str) -> None:
         if self.accelerator.is_main_process:
             tqdm.write(text, file=sys.stderr)
-
-
-def data_name(text: str) -> str:
-    """DATA without the folders of this machine: set/annotations.json[:FIRST-LAST]."""
-    spec = DataSpec.parse(text)
-    part = f":{spec.first}-{spec.last or ''}" if spec.last or spec.first > 1 else ""
-    return "/".join(spec.annotations.parts[-2:]) + part
-
-
-def _training_data(options: Plan, config: PoseConfig, warn: Callable[[str], None]) -> tuple[JoinedPeople, Damage]:
-    augmentation, seed = parse_augmentation(options.augment), options.seed
-    sets, damage = load_labelled(options.train, config.keypoint_names, warn)
-    parts: list[PhotographedPeople | RenderedPeople] = [
-        PhotographedPeople(persons, config, augmentation, seed) for persons in sets
-    ]
-    if options.rendered:
-        parts.append(RenderedPeople(options.rendered, config, augmentation, seed))
-    if not parts:
-        raise InputError("nothing to train on: give --train DATA, or --rendered above 0")
-    return JoinedPeople(parts), damage
-
-
-def _validation_data(
-    options: Plan, config: PoseConfig, warn: Callable[[str], None]
-) -> tuple[PhotographedPeople | None, Damage]:
-    sets, damage = load_labelled([options.val] if options.val else [], config.keypoint_names, warn)
-    return PhotographedPeople(sets[0], config) if sets else None, damage

@@ -22,7 +22,6 @@ import torch
 from accelerate import Accelerator
 
 from runtime.errors import InputError, PoseError
-from tfpose_edge import PRESETS
 from training import engine
 from training.data.spec import teach
 from training.networks import configuration
@@ -78,7 +77,16 @@ def _one_line(error: Exception) -> str:
 
 
 def _accelerator(plan: Plan) -> Accelerator:
-    return Accelerator(mixed_precision="bf16" if plan.precision == "bf16" else "no", cpu=not torch.cuda.is_available())
+    """Device, precision and processes; ValueError if some process would get no person of a batch."""
+    accelerator = Accelerator(
+        mixed_precision="bf16" if plan.precision == "bf16" else "no", cpu=not torch.cuda.is_available()
+    )
+    if plan.batch_size < accelerator.num_processes:
+        raise ValueError(
+            f"--batch-size {plan.batch_size} is of all processes together; {accelerator.num_processes} processes need "
+            f"at least {accelerator.num_processes}"
+        )
+    return accelerator
 
 
 def _check_run(run: RunFolder, plan: Plan) -> None:
@@ -99,7 +107,7 @@ def _check_run(run: RunFolder, plan: Plan) -> None:
 
 def _fixed_options(plan: Plan) -> dict[str, Any]:
     """The options that a resumed run must share with its first part."""
-    free = {"output", "resume", "max_minutes", "workers", "threads", "debug"}
+    free = {"output", "resume", "max_minutes", "workers", "threads", "log_every", "debug"}
     return {name: value for name, value in as_json(plan).items() if name not in free}
 
 

@@ -1,10 +1,14 @@
-"""Weights to start from: a checkpoint of this project, or torchvision's ImageNet weights of a ResNet."""
+"""Weights to start from: a checkpoint of this project, or ImageNet weights of a ResNet, torchvision's or timm's."""
 
 from __future__ import annotations
 
+import hashlib
 import pickle
+import re
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
+from urllib.parse import unquote, urlparse
 
 import torch
 from safetensors import SafetensorError
@@ -12,6 +16,11 @@ from safetensors.torch import load_file
 
 from runtime.errors import InputError
 from training import networks
+
+URLS = ("http://", "https://", "file://")
+WRAPPERS = ("state_dict", "model")
+"""Keys under which training programs put the weights of their checkpoints."""
+CLASSIFIERS = ("fc.", "classifier.", "head.")
 
 
 def load_weights(model: networks.Network, path: Path) -> None:
@@ -25,18 +34,23 @@ def load_weights(model: networks.Network, path: Path) -> None:
     model.load_state_dict(former.state_dict())
 
 
-def load_backbone(model: networks.Network, source: str) -> None:
-    """Load torchvision's ImageNet weights from a .pth or .safetensors file, or a URL (kept in torch's hub folder).
+def load_backbone(model: networks.Network, source: str, sha256: str | None = None) -> None:
+    """Load ImageNet weights of the backbone from a .pth or .safetensors file, or from a URL.
 
-    The classifier is left out, everything else must fit.
+    The names are torchvision's, which timm's ResNets share; a classifier is left out, everything else must fit. What a
+    URL gives is kept in torch's hub folder, unless it has another hash.
 
+    Args:
+        model: the network; its `backbone` is changed.
+        source: file or URL.
+        sha256: what the file's bytes must hash to, in hexadecimal digits.
     Raises:
-        InputError: missing, unreadable, or weights of another network.
+        InputError: missing, unreadable, of another hash, or weights of another network.
     """
     try:
-        weights = _read(source)
-        kept = {name: value for name, value in weights.items() if not name.startswith("fc.")}
-        model.backbone.load_state_dict(kept)
+        path = _local(source)
+        _check_hash(path, source, sha256)
+        model.backbone.load_state_dict(_without_classifier(_read(path)))
     except (OSError, URLError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
         raise InputError(f"{source}: cannot read backbone weights: {_first_line(error)}") from error
     except (RuntimeError, AttributeError, TypeError) as error:
@@ -44,15 +58,50 @@ def load_backbone(model: networks.Network, source: str) -> None:
         raise InputError(f"{source}: not weights of torchvision's {what}: {_first_line(error)}") from error
 
 
-def _read(source: str) -> dict[str, torch.Tensor]:
-    if source.startswith(("http://", "https://", "file://")):
-        return torch.hub.load_state_dict_from_url(source, map_location="cpu", weights_only=True)
-    path = Path(source)
+def is_sha256(text: str) -> bool:
+    """Whether a text is a SHA-256 in hexadecimal digits."""
+    return re.fullmatch(r"[0-9a-fA-F]{64}", text) is not None
+
+
+def _local(source: str) -> Path:
+    """The file itself, or where a URL's download is kept: files of different URLs may have the same name."""
+    if not source.startswith(URLS):
+        if not Path(source).is_file():
+            raise FileNotFoundError("no such file")
+        return Path(source)
+    name = Path(unquote(urlparse(source).path)).name
+    path = Path(torch.hub.get_dir()) / "checkpoints" / f"{hashlib.sha256(source.encode()).hexdigest()[:16]}-{name}"
     if not path.is_file():
-        raise FileNotFoundError("no such file")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(source, str(path), progress=False)
+    return path
+
+
+def _check_hash(path: Path, source: str, sha256: str | None) -> None:
+    """InputError unless the file has this hash; a download that has another is removed, so that it can be repeated."""
+    if sha256 is None:
+        return
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256.lower():
+        if source.startswith(URLS):
+            path.unlink()
+        raise InputError(f"{source}: has the SHA-256 {found}, but --backbone-sha256 is {sha256.lower()}")
+
+
+def _read(path: Path) -> dict[str, Any]:
     if path.suffix == ".safetensors":
         return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    for wrapper in WRAPPERS:
+        content = content.get(wrapper, content)
+    return content
+
+
+def _without_classifier(weights: dict[str, Any]) -> dict[str, Any]:
+    """The backbone's tensors under its own names, whether or not several processes trained them."""
+    named = {name.removeprefix("module."): value for name, value in weights.items()}
+    return {name: value for name, value in named.items() if not name.startswith(CLASSIFIERS)}
 
 
 def _first_line(error: Exception) -> str:
