@@ -74,6 +74,13 @@ class RunFolder:
         """Remove what a run that died before its first state left behind."""
         for name in ("metrics.jsonl", "best.safetensors", "last.safetensors", "curves.png"):
             (self.path / name).unlink(missing_ok=True)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove what a process that was killed while it wrote left half-written."""
+        for folder in (self.path, self._state.parent):
+            for path in folder.glob(".*.tmp"):
+                path.unlink(missing_ok=True)
 
     def cut_log(self, step: int) -> None:
         """Drop lines after `step`: a run that resumes from an older state writes them again."""
@@ -103,6 +110,8 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())  # or a machine that loses power may keep the name and lose the bytes
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

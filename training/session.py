@@ -81,6 +81,7 @@ class Session:
             self._say("another number of processes than before: dropout draws other random numbers")
         if self.accelerator.is_main_process:
             self.run.cut_log(self.progress.step)
+            self.run.tidy()
 
     def run_epochs(self) -> None:
         """Train until all epochs are done, time is up or Ctrl-C: those two keep the state for --resume.
