@@ -21,7 +21,6 @@ from tfpose_edge.attention import Sampler, get_sampler
 
 Runner = Callable[[], Tensor]
 
-EXPORTABLE = ("grid_sample", "gather", "tent")
 CASES = tuple(Case((256, 192), (2, 3, 4, 5), part, 1, torch.float32) for part in ("encoder", "decoder"))
 TOLERANCE = 1e-4
 MIN_ROUNDS, MAX_ROUNDS = 5, 300

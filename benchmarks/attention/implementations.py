@@ -17,14 +17,11 @@ def implementations(device: torch.device) -> tuple[dict[str, Sampler], dict[str,
     """(name -> sampler that runs on `device`, name -> reason of each that does not)."""
     found: dict[str, Sampler] = {}
     missing: dict[str, str] = {}
-    for name in dict.fromkeys((*SAMPLERS, "fused")):
+    for name in SAMPLERS:
         try:
-            found[name] = get_sampler(name)
+            found[name] = get_sampler(name, device)
         except (ImportError, ValueError) as error:
             missing[name] = str(error)
-    if "fused" in found and device.type != "cuda":
-        del found["fused"]
-        missing["fused"] = "a GPU kernel, which can be interpreted here but not timed"
     if "fused" in found:
         fused = importlib.import_module("tfpose_edge.attention.fused")
         found |= {f"fused {route}": fused.with_backward(route) for route in ROUTES}
