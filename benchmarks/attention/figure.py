@@ -55,7 +55,9 @@ def draw(path: Path, title: str, points: Sequence[Point], floors: dict[tuple[str
         axis.set_yticklabels(lines)
         axis.grid(axis="x", which="both", alpha=0.25)
         axis.grid(axis="y", alpha=0.25)
-        axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5), numticks=12))
+        low, high = axis.get_xlim()
+        between = (1, 2, 5) if high < 100 * low else (1,)  # more labels would run into each other
+        axis.xaxis.set_major_locator(ticker.LogLocator(subs=between, numticks=12))
         axis.xaxis.set_major_formatter("{x:g}")
         axis.xaxis.set_minor_formatter("")
         axis.spines[["top", "right"]].set_visible(False)
