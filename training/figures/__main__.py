@@ -14,7 +14,6 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from runtime.errors import InputError, PoseError
 from tfpose_edge.checkpoint import check_target, written_whole
@@ -42,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     except (PoseError, ValueError, OSError) as error:
         if args.debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         fallback = InputError.exit_code if isinstance(error, OSError) else 2
         return error.exit_code if isinstance(error, PoseError) else fallback
     except KeyboardInterrupt:
@@ -68,11 +67,17 @@ def _draw(album: Album, figures: list[int], args: argparse.Namespace) -> None:
     if not drawn:
         raise CannotDraw("nothing to draw: give MODEL and --data DATA, or --runs DIR ...")
     if args.json:
-        _write_json(args.json, {"model": str(args.model), "data": args.data, **album.query_numbers()})
+        _write_numbers(album, args)
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with written_whole(path) as temporary:
+def _write_numbers(album: Album, args: argparse.Namespace) -> None:
+    """The numbers of figures 6, 8 and 9 as JSON, or a line that says why there are none."""
+    try:
+        content = {"model": str(args.model), "data": args.data, **album.query_numbers()}
+    except CannotDraw as error:
+        say(f"{args.json} left out: {error}")
+        return
+    with written_whole(args.json) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 

@@ -18,7 +18,6 @@ from training.data.crops import person_matrix
 from training.data.dataset import Batch, PhotographedPeople, in_order
 from training.data.picture import read_image
 from training.data.reading import load_labelled
-from training.figures.page import CannotDraw
 
 Array = NDArray[np.float64]
 PAPER = 236  # grey level
@@ -64,15 +63,20 @@ class People:
     def choose(self, names: Sequence[str], count: int) -> list[Shown]:
         """Up to `count` persons, evenly over those who have most of the key points `names` labelled.
 
-        Raises:
-            CannotDraw: nobody has any of them.
+        Those whose picture cannot be read are noted as damage and left out; InputError if nobody is left.
         """
         columns = [self.config.keypoint_names.index(name) for name in names]
         labelled = np.array([(person.visible[columns] > 0).sum() for person in self.persons])
-        if not labelled.max():
-            raise CannotDraw(f"nobody in the data has {', '.join(names)} labelled")
         places = np.flatnonzero(labelled == labelled.max())
-        return [self.show(int(place)) for place in places[spread(len(places), count)]]
+        shown = []
+        for place in places[spread(len(places), count)].tolist():
+            try:
+                shown.append(self.show(place))
+            except InputError as error:
+                self.damage.note(str(error))
+        if not shown:
+            raise InputError("none of the chosen persons' pictures can be read")
+        return shown
 
     def show(self, place: int) -> Shown:
         """The person at a place; InputError if the picture cannot be read."""

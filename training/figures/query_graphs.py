@@ -44,7 +44,7 @@ def draw_query_graphs(
     graphs = with_average(attention)
     columns = min(len(graphs), 4)
     title = f"Query-to-query attention: {TITLES[pattern]}, and the {edges} strongest pairs"
-    figure, axes = new_page(math.ceil(len(graphs) / columns), columns, (3.2, 3.2), title, about)
+    figure, axes = new_page(math.ceil(len(graphs) / columns), columns, (3.2, 3.5), title, about)
     widest = max(strongest(layer, 1)[0][2] for layer in graphs.values())
     for axis, (title, layer) in zip(blank(axes, len(graphs)), graphs.items(), strict=True):
         part, uniform = share(layer, marked)
@@ -97,9 +97,9 @@ def _draw_graph(
     for name, (x, y) in places.items():
         axis.plot(x, y, "o", color="white", markeredgecolor="0.2", markersize=5, zorder=3)
         _label(axis, name, x, y)
-    right = 1.0 if any(x > 0.6 for x, _ in places.values()) else 0.68
-    axis.set(xlim=(-0.68, right), ylim=(1.08, -0.14), aspect="equal")
-    axis.axis("off")
+    right = 0.95 if any(x > 0.6 for x, _ in places.values()) else 0.72
+    axis.set(xlim=(-0.72, right), ylim=(1.08, -0.14), xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
 
 
 def _label(axis: Any, name: str, x: float, y: float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +17,7 @@ PER_NAME, AROUND = 0.18, 1.1  # inches: a row of the heat map, and what surround
 def draw_query_maps(path: Path, attention: NDArray[np.float64], names: Sequence[str], about: str) -> None:
     """Draw attention (N_D, K, K) of every query (row) to every query (column), and the layers' average."""
     maps = with_average(attention)
-    columns = math.ceil(math.sqrt(len(maps)))
+    columns = min(len(maps), 2 if len(maps) <= 4 else 4)
     side = PER_NAME * len(names) + AROUND
     rows = -(-len(maps) // columns)
     figure, axes = new_page(rows, columns, (side, side), "Query-to-query attention, mean over persons and heads", about)

@@ -16,7 +16,8 @@ from training.figures.page import CannotDraw, new_page, save, short_name
 from training.figures.people import Shown
 
 Array = NDArray[np.float64]
-MARGINS = (0.04, 0.4)  # around the crop, as a fraction of it: samples may lie outside
+MARGINS = (0.04, 0.16)  # around the crop, as a fraction of it: samples may lie outside
+PANEL_WIDTH = 2.4  # inches
 COLOUR_MAP = "turbo"  # from blue, little weight, to red
 ANNOTATED, REFERENCE, ANSWER = "annotated", "reference point: where the layer starts to look", "the network's answer"
 MARKERS: dict[str, dict[str, Any]] = {
@@ -106,7 +107,7 @@ def _draw_table(
 ) -> None:
     """A panel per look, one scale of colours for all, a title above each column."""
     height, width = rows[0][0].shown.image.shape[:2]
-    panel_wh = (2.1, 2.1 * height / width + 0.2)
+    panel_wh = (PANEL_WIDTH, PANEL_WIDTH * height / width + 0.2)
     figure, axes = new_page(len(rows), len(titles), panel_wh, title, about)
     highest = max(float(one.weights.max()) for row in rows for one in row)
     margin = _margin([one for row in rows for one in row])
@@ -137,7 +138,7 @@ def _draw_look(axis: Any, one: Look, marks: Sequence[str], highest: float, margi
             _draw_mark(axis, one.marks[mark] * (width, height), mark)
     axis.set(xlim=(-margin * width, (1 + margin) * width), ylim=((1 + margin) * height, -margin * height))
     axis.set(xticks=[], yticks=[])
-    axis.spines[:].set_visible(False)
+    axis.spines[:].set_color("0.8")
     beyond = int((np.abs(one.positions - 0.5) > 0.5 + margin).any(1).sum())
     axis.set_xlabel(f"{one.share:.0%}" + (f", {beyond} beyond" if beyond else ""), fontsize=8, labelpad=2)
     return drawn
@@ -167,7 +168,7 @@ def _draw_legend(figure: Any, marks: Sequence[str]) -> None:
         for mark, style in MARKERS.items() if mark in marks
     ]  # fmt: skip
     sample = Line2D([], [], linestyle="", marker="o", markersize=4, color="tab:red", label="a sample")
-    note = "under each panel: the level's share of the attention, and how many samples lie beyond the panel"
+    note = "dark frame: the crop; under each panel: the level's share of the attention, samples beyond the panel"
     figure.legend(
         handles=[sample, *entries], loc="outside lower center", ncols=2, frameon=False, fontsize=8, title=note,
         title_fontsize=8,
