@@ -29,6 +29,7 @@ from training.data.reading import check_labelled, load_persons
 from training.data.spec import DataSpec, teach
 from training.predictor import DEVICES, Array, CheckpointPredictor, FlipTest, Predictor
 from training.results import check_results, read_list
+from training.suppression import OKS_NMS
 
 THRESHOLDS = {"pck": 0.2, "pckh": 0.5, "oks": None}
 
@@ -51,6 +52,7 @@ class ArtifactPredictor:
 def evaluate(
     predictor: Predictor | list[dict[str, Any]], spec: DataSpec, metric: str, threshold: float | None = None,
     boxes: list[dict[str, Any]] | None = None, score_mode: str | None = None, progress: bool = False,
+    oks_nms: float | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:  # fmt: skip
     """Figures and COCO results of a predictor, or of a results file's lines, on a data set.
 
@@ -62,6 +64,7 @@ def evaluate(
         boxes: a detector's {"image_id", "bbox", "score"}; None takes the true boxes.
         score_mode: a key of `SCORE_MODES`; None takes "keypoint", or "box*keypoint" with `boxes`.
         progress: show a bar on stderr.
+        oks_nms: with `boxes`, the similarity from which two predictions are of one person; None takes 0.9, 1 keeps all.
     Raises:
         InputError: unreadable data, results or boxes, nothing shared, or a metric that these data cannot give; more
             records or pictures that are unusable than `damage.ALLOWED`. Fewer are left out, also of the truth, and
@@ -85,11 +88,12 @@ def evaluate(
         results, score_mode = given, "as given"
     else:
         score_mode = score_mode or ("box*keypoint" if boxes is not None else "keypoint")
-        lines, truth = answer(predictor, truth, file_names, boxes, score_mode, damage, progress)
+        oks_nms = None if boxes is None else OKS_NMS if oks_nms is None else oks_nms
+        lines, truth = answer(predictor, truth, file_names, boxes, score_mode, damage, oks_nms, progress)
         results = check_results(lines, found)
     threshold = THRESHOLDS[metric] if threshold is None else threshold
     figures = metrics.measure(_only(results, columns), truth, names, metric, threshold)
-    about = {"threshold": threshold, "score_mode": score_mode, "names": names}
+    about = {"threshold": threshold, "score_mode": score_mode, "oks_nms": oks_nms, "names": names}
     return {"metric": metric, **figures, **about, "unusable": found.problems + damage.problems}, results
 
 
@@ -134,6 +138,8 @@ def _check_usage(args: argparse.Namespace) -> None:
     """ValueError for options that have no meaning together, and for files that cannot be written."""
     if args.metric == "oks" and args.threshold is not None:
         raise ValueError("--threshold is of pck and pckh; oks averages over its own")
+    if args.oks_nms is not None and not args.boxes:
+        raise ValueError("--oks-nms is of a detector's boxes: it needs --boxes")
     options = {"--flip-test": args.flip_test, "--boxes": args.boxes, "--score-mode": args.score_mode}
     given = [name for name, value in options.items() if value]
     if args.model.suffix == ".json" and given:
@@ -148,7 +154,9 @@ def _evaluate_arguments(args: argparse.Namespace) -> tuple[dict[str, Any], list[
     boxes = read_list(args.boxes, ("image_id", "bbox", "score")) if args.boxes else None
     started = time.monotonic()
     predictor = open_predictor(args.model, args.flip_test, args.device)
-    figures, results = evaluate(predictor, spec, args.metric, args.threshold, boxes, args.score_mode, progress=True)
+    figures, results = evaluate(
+        predictor, spec, args.metric, args.threshold, boxes, args.score_mode, True, args.oks_nms
+    )  # fmt: skip
     about = {
         "model": str(args.model), "data": args.data, "flip_test": args.flip_test,
         "boxes": str(args.boxes) if args.boxes else "true", "seconds": round(time.monotonic() - started, 1),
@@ -171,7 +179,11 @@ def _table(figures: dict[str, Any]) -> str:
     at = f"@{figures['threshold']}" if figures["threshold"] is not None else " AP"
     value = "undefined" if figures["value"] is None else f"{figures['value']:.2f}"
     lines = [f"{figures['metric'].upper()}{at}  {value}   ({figures['persons']} persons, {figures['boxes']} boxes)"]
+    if figures["metric"] == "oks":
+        nms = "" if figures["oks_nms"] is None else f", OKS-NMS {figures['oks_nms']}"
+        lines.append(f"  score mode {figures['score_mode']}{nms}")
     rows = {key: figures.get(key) for key in ("ap50", "ap75", "apm", "apl", "ar")} | (figures["per_keypoint"] or {})
+    rows |= figures.get("groups") or {}
     return "\n".join(lines + [f"  {name:<16} {row:.1f}" for name, row in rows.items() if row is not None])
 
 
@@ -199,7 +211,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--boxes", type=Path, metavar="DETECTIONS.json", help="a detector's boxes instead of the true ones"
     )
-    parser.add_argument("--score-mode", choices=SCORE_MODES, help="what ranks persons in AP")
+    parser.add_argument(
+        "--score-mode", choices=SCORE_MODES,
+        help=f"what ranks persons in AP: {', '.join(f'{mode} ({what})' for mode, what in SCORE_MODES.items())}; "
+        "default keypoint, with --boxes box*keypoint",
+    )  # fmt: skip
+    parser.add_argument(
+        "--oks-nms", type=_positive, metavar="OKS",
+        help=f"with --boxes: predictions more similar than this are of one person; default {OKS_NMS}, 1 keeps all",
+    )  # fmt: skip
     parser.add_argument(
         "--device", default="cpu", help=f"of a checkpoint ({', '.join(DEVICES)}) or an artifact's engine; default cpu"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,11 @@ METRICS = {
 
 PCKH_LEFT_OUT = ("pelvis", "thorax")
 """Not in the total PCKh, as published figures have it (evaluation code of simple-baselines and HRNet)."""
+PCKH_GROUPS = {
+    "head": ("upper_neck", "head_top"),
+    **{part: (f"left_{part}", f"right_{part}") for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")},
+}
+"""Columns of the paper's table 7: means of two points each, as MPII's evaluation toolkit (genTablePCK.m) makes them."""
 
 
 def measure(
@@ -62,7 +67,8 @@ def pck(
         threshold: fraction of the reference length.
         by_head: PCKh; persons need a `head_size`, and `PCKH_LEFT_OUT` are not in the "value".
     Returns:
-        "value", "per_keypoint" (None where nothing is labelled), "persons" and "left_out" (no reference length).
+        "value", "per_keypoint" (None where nothing is labelled), "persons" and "left_out" (no reference length); with
+        `by_head` also "groups", the columns of the paper's table 7.
     Raises:
         InputError: no person has a reference length.
     """
@@ -76,15 +82,27 @@ def pck(
     distance = np.linalg.norm(predicted_xy - truth, axis=-1)
     right = (distance <= threshold * np.where(usable, lengths, 0.0)[:, None]) & labelled
     total = np.array([not (by_head and name in PCKH_LEFT_OUT) for name in names])
+    value = 100.0 * right[:, total].sum() / max(1, labelled[:, total].sum())
+    shares = {
+        name: float(100.0 * right[:, k].sum() / labelled[:, k].sum()) if labelled[:, k].any() else None
+        for k, name in enumerate(names)
+    }
     return {
-        "value": 100.0 * right[:, total].sum() / max(1, labelled[:, total].sum()),
-        "per_keypoint": {
-            name: 100.0 * right[:, k].sum() / labelled[:, k].sum() if labelled[:, k].any() else None
-            for k, name in enumerate(names)
-        },
+        "value": value,
+        "per_keypoint": shares,
+        **({"groups": {**_grouped(shares), "total": value}} if by_head else {}),
         "persons": int(usable.sum()),
         "left_out": int((~usable).sum()),
     }
+
+
+def _grouped(shares: Mapping[str, float | None]) -> dict[str, float | None]:
+    """The mean of each of `PCKH_GROUPS` over its points with a share; None where none has one."""
+    grouped = {}
+    for group, names in PCKH_GROUPS.items():
+        known = [share for share in map(shares.get, names) if share is not None]
+        grouped[group] = sum(known) / len(known) if known else None
+    return grouped
 
 
 def oks(predicted_xy: Array, persons: Sequence[Person], names: Sequence[str]) -> Array:

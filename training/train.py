@@ -4,6 +4,8 @@
     python -m training.train --preset r50-ne6 --output runs/r50 \\
         --train coco:coco2017:train2017 mpii:mpii_human_pose_v1_u12_1.mat:mpii/images --val coco:coco2017:val2017
 
+    torchrun --nproc-per-node 8 -m training.train ...       # several processes; --batch-size is of all together
+
 The same command with --resume goes on where that run stopped, on a CPU bit by bit as if it had not stopped. Data sets
 with other skeletons are joined by key-point name; what a set does not name stays unlabelled. What cannot be read is
 named and left out, up to 1 % of the data. The output folder holds best.safetensors, last.safetensors, config.json,

@@ -98,7 +98,7 @@ def _record(entry: Entry, identity: int, image_id: int, spec: DataSpec) -> Recor
     rows = entry.rows + np.array([shift, shift, 0.0])
     around = keypoint_box(rows)
     width, height = around[2:] - around[:2]
-    box = None if spec.option("keypoint-boxes") is not None else _scale_box(entry, shift)
+    box = None if spec.option("keypoint-boxes") is not None else scale_box(entry, shift)
     return Record(
         annotation_id=identity,
         image_id=image_id,
@@ -109,7 +109,7 @@ def _record(entry: Entry, identity: int, image_id: int, spec: DataSpec) -> Recor
     )
 
 
-def _scale_box(entry: Entry, shift: float) -> Array | None:
+def scale_box(entry: Entry, shift: float) -> Array | None:
     """The box (4,) px from scale and position; None where one of them is unknown."""
     if entry.center is None or entry.scale is None:
         return None
