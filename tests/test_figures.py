@@ -18,7 +18,7 @@ from tfpose_edge import load_checkpoint
 from training.data.reading import load_persons
 from training.data.spec import DataSpec
 from training.figures.__main__ import main
-from training.figures.convergence import read_course
+from training.figures.convergence import draw_convergence, read_course
 from training.figures.examples import best_middle_worst, rank
 from training.figures.observation import Observer
 from training.figures.page import CannotDraw, short_name
@@ -28,6 +28,7 @@ from training.figures.query_graphs import place_names
 from training.figures.sampling import look
 from training.figures.survey import Survey, take_survey
 from training.predictor import CheckpointPredictor
+from training.run import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -212,3 +213,13 @@ def test_courses_say_whether_there_was_an_auxiliary_loss(tmp_path):
     for folder, message in ((tmp_path, "no run folder"), (tmp_path / "b", "not the log of a run")):
         with pytest.raises(InputError, match=message):
             read_course(folder)
+
+
+def test_runs_without_that_loss_or_validation_have_their_place_in_the_legend(tmp_path):
+    run = RunFolder(write_run(tmp_path / "a", True))
+    lines = [{k: v for k, v in line.items() if k not in ("loss_keypoints", "oks")} for line in run.read_log()]
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for name, folders in (("both", "ab"), ("other", "b")):
+        draw_convergence(tmp_path / f"{name}.png", [read_course(tmp_path / folder) for folder in folders])
+        assert cv2.imread(str(tmp_path / f"{name}.png")).std() > 10

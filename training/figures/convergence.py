@@ -64,10 +64,10 @@ def _draw_losses(axis: Any, courses: Sequence[Course]) -> None:
     """Running means of the key points' loss."""
     curves = []
     for course in courses:
-        x, y = (
-            np.array([line[name] for line in course.steps], dtype=np.float64) for name in ("step", "loss_keypoints")
-        )
+        points = [(line["step"], line["loss_keypoints"]) for line in course.steps if "loss_keypoints" in line]
+        x, y = np.reshape(points, (-1, 2)).T
         curves.append(running_mean(y, SMOOTHED_OVER))
-        axis.plot(x, curves[-1], linewidth=1.4, label=course.label)
+        axis.plot(x, curves[-1], linewidth=1.4, label=course.label)  # without such a loss: in the legend alone
     axis.set(title="training, key points' L1", xlabel="optimiser steps", ylabel="loss")
-    fit_settled(axis, curves)
+    if any(map(len, curves)):
+        fit_settled(axis, curves)
