@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from training.data.dataset import EpochSampler
 from training.normalisation import check_choice, share_statistics, train_mode
 from training.options import Options, with_defaults
 from training.run import RunFolder
+from training.session import Session
 from training.train import train
 
 ROOT = Path(__file__).parent.parent
@@ -128,3 +131,32 @@ def test_every_process_needs_a_person(tmp_path):
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert found.returncode == 2 and not (tmp_path / "run").exists()
     assert found.stderr.strip() == ("error: --batch-size 1 is of all processes together; 2 processes need at least 2")
+
+
+@pytest.mark.parametrize(("mean", "stops"), [(0.0, False), (0.5, True)])
+def test_one_process_that_must_stop_stops_all(mean, stops):
+    """Otherwise the others would wait for it for ever in the next step."""
+    votes = []
+
+    class Two:
+        num_processes, device = 2, torch.device("cpu")
+
+        def reduce(self, values, how):
+            votes.append((values.tolist(), how))
+            return torch.full_like(values, mean)
+
+    session = SimpleNamespace(accelerator=Two(), interrupted=False, options=Options(), started=0.0)
+    assert Session._must_stop(session) is stops and votes == [([0.0], "mean")]
+    session.interrupted = True
+    Session._must_stop(session)
+    assert votes[1] == ([1.0], "mean")
+
+
+def test_resuming_with_another_number_of_processes_is_said(tmp_path, capsys):
+    given = Options(rendered=4, batch_size=4, epochs=1, workers=0, threads=1, output=tmp_path / "run")
+    train(given)
+    run = RunFolder(given.output)
+    progress, state = run.load_state()
+    run.save_state(progress, {**state, "random": state["random"] * 2})
+    train(replace(given, resume=True))
+    assert "another number of processes than before" in capsys.readouterr().err
