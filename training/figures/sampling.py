@@ -117,7 +117,7 @@ def _draw_table(
             if row == 0:
                 axis.set_title(column, fontsize=9)
     bar = figure.colorbar(drawn, ax=axes, location="right", shrink=0.6, aspect=30)
-    bar.set_label("attention weight (a head's weights sum to 1 over all levels)", fontsize=8)
+    bar.set_label("attention weight\n(a head's sum to 1 over all levels)", fontsize=8)
     _draw_legend(figure, marks)
     save(figure, path)
 
