@@ -65,6 +65,17 @@ def test_rows_that_read_out_share_one_run(tmp_path):
     assert len(folders) == 6
 
 
+def test_tables_share_the_runs_of_equal_networks(tmp_path):
+    def commands(table, preset):
+        wanted = order(tmp_path, table, preset=preset)
+        return {(wanted.run(row, 0, 5).folder, wanted.run(row, 0, 5).arguments) for row in TABLES[table].rows}
+
+    assert commands("4", "tiny") == commands("figure5", "tiny")
+    assert commands("figure5", "r18-ne0") < commands("1", "r18-ne0")
+    assert len(commands("rivals", "r18-ne0") & commands("1", "r18-ne0")) == 1
+    assert commands("2", "r18-ne0") & commands("1", "r18-ne0")
+
+
 def test_a_whole_comparison(tmp_path, capsys):
     """Two rows on rendered people; the second time nothing is trained, and another command is refused."""
     data, output = write_data_set(tmp_path / "set", 16, LSP_14), tmp_path / "out"

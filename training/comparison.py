@@ -69,6 +69,7 @@ def draw(path: Path, report: dict[str, Any]) -> None:
             label = row["row"] if i == 0 else None
             curves.plot(*zip(*points, strict=True), color=colours[row["row"]], marker="o", markersize=2.5, label=label)
     curves.set(title=f"validation, {CURVES[shown]}", xlabel="epoch", ylabel="percent")
+    curves.xaxis.get_major_locator().set_params(integer=True)
     curves.legend(frameon=False, fontsize=8)
     for y, row in enumerate(rows):
         values.errorbar(row["mean"], y, xerr=row["spread"] or 0, fmt="o", color=colours[row["row"]], capsize=3)
