@@ -54,6 +54,10 @@ class HeatmapHead(nn.Module):
             ]
         self.deconvolutions = nn.Sequential(*layers)
         self.out = nn.Conv2d(channels, num_keypoints, 1)
+        for module in self.modules():
+            if isinstance(module, nn.ConvTranspose2d | nn.Conv2d):
+                nn.init.normal_(module.weight, std=1e-3)  # targets are nearly zero everywhere, so start there
+        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
 
     def forward(self, memory: Tensor, spatial_shape: tuple[int, int]) -> Tensor:
         """memory (B, S, C) whose last level has `spatial_shape` (h, w) -> heat maps (B, K, 8 h, 8 w)."""

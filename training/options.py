@@ -173,11 +173,12 @@ def with_defaults(options: Options) -> Plan:
     batch_size = options.batch_size or recipe.batch_size
     cpus = _own_cpus()
     workers = min(8, max(1, cpus // 2)) if options.workers is None else options.workers
+    tokens = sum(height * width for height, width in config.spatial_shapes)
     defaults = {
         "epochs": recipe.epochs, "batch_size": batch_size, "lr": scaled_lr(batch_size, recipe.lr, recipe.lr_batch),
         "transformer_lr_factor": recipe.transformer_lr_factor, "warmup_steps": recipe.warmup_steps,
         "clip_grad": recipe.clip_grad, "augment": recipe.augment, "ema": recipe.ema,
-        "sample_then_project": 2 in config.levels and config.d_model >= 256,  # by benchmarks.decoder_attention
+        "sample_then_project": tokens >= 4000 and config.d_model >= 256,  # by benchmarks.decoder_attention
         "rendered": 0 if options.train else 4096, "precision": "bf16" if torch.cuda.is_available() else "fp32",
         "workers": workers, "threads": max(1, cpus - workers),
     }  # fmt: skip
