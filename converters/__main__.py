@@ -47,6 +47,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.json and (output.exists() or args.json.parent != output):  # the conversion makes its own folder
             check_target(args.json)
+        for name in args.to:
+            options.sampler_for(name)
     except ValueError as error:
         parser.error(str(error))
     try:

@@ -49,10 +49,13 @@ class Options:
     """Let the exporters talk."""
 
     def sampler_for(self, name: str) -> str:
-        """The sampler of that format's graph."""
-        if self.sampler != "auto":
-            return self.sampler
-        return FORMATS[name].sampler if self.rewrites else NAIVE_SAMPLER
+        """The sampler of that format's graph; ValueError with the legal ones if the format cannot hold it."""
+        if self.sampler == "auto":
+            return FORMATS[name].sampler if self.rewrites else NAIVE_SAMPLER
+        legal = FORMATS[name].samplers
+        if self.sampler not in legal:
+            raise ValueError(f"{name} cannot hold the sampler {self.sampler!r}; legal are auto, {', '.join(legal)}")
+        return self.sampler
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,10 @@ def convert_checkpoint(
         ConversionError: not a checkpoint, an exporter failed, or the key points are not the checkpoint's.
         BackendUnavailable: a format's packages are not installed.
         InputError: the calibration data cannot be read.
+        ValueError: a format cannot hold the sampler asked for.
     """
     for name in formats:
+        options.sampler_for(name)
         check_installed(name)
     source = load_source(checkpoint, options, progress)
     with staging(output) as folder:

@@ -19,7 +19,7 @@ from benchmarks import msda  # noqa: E402
 from benchmarks.attention import correctness, engines, speed, steps, table  # noqa: E402
 from benchmarks.attention.cases import Case, random_inputs  # noqa: E402
 from tfpose_edge import PRESETS  # noqa: E402
-from tfpose_edge.attention import get_sampler  # noqa: E402
+from tfpose_edge.attention import EXPORTABLE, get_sampler  # noqa: E402
 
 CPU = torch.device("cpu")
 TINY = Case((64, 96), (4, 5), "encoder", 2, torch.float32, n_heads=2, head_dim=4, n_points=2)
@@ -55,8 +55,8 @@ def test_a_wrong_sampler_is_marked_and_ends_with_3(name, tmp_path, monkeypatch, 
 
 
 def test_every_sampler_passes_with_half_values_too(capsys):
-    assert msda.main(["--only", "grid_sample", "gather", "tent", "--check-only", "--device", "cpu"]) == 0
-    assert capsys.readouterr().out.count("bf16") == 9
+    assert msda.main(["--only", *EXPORTABLE, "--check-only", "--device", "cpu"]) == 0
+    assert capsys.readouterr().out.count("bf16") == 3 * len(EXPORTABLE)
 
 
 def test_run_as_a_file_it_times_and_writes_what_was_asked_for(tmp_path):
@@ -85,7 +85,7 @@ def test_run_as_a_file_it_times_and_writes_what_was_asked_for(tmp_path):
     [
         (["--train-steps"], 5, "needs a CUDA GPU"),
         (["--device", "cuda"], 5, "legal is --device cpu"),
-        (["--only", "bilinear"], 2, "not among what runs here: grid_sample, gather, tent"),
+        (["--only", "bilinear"], 2, "not among what runs here: grid_sample, gather, bag, tent"),
         (["--also", "nowhere:f"], 2, "legal is MODULE:FUNCTION"),
         (["--filter", "decoder b9"], 2, "nothing to time has 'decoder b9' in its name"),
         (["--json", "/nowhere/figures.json"], 2, "there is no folder /nowhere"),

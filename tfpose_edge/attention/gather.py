@@ -20,8 +20,25 @@ def sample(
     spatial_shapes: tuple[tuple[int, int], ...],
 ) -> Tensor:
     """Deformable sampling; the contract is that of `tfpose_edge.attention.samplers`."""
-    batch, _, n_heads, head_dim = value.shape
-    queries, samples = sampling_offsets.shape[1], sampling_offsets.shape[3]
+    rows, weights, table = corners(value, reference_points, sampling_offsets, attention_logits, spatial_shapes)
+    out = torch.bmm(weights[:, None], F.embedding(rows, table))  # (B * Q * H, 1, D)
+    return out.reshape(*sampling_offsets.shape[:2], -1).to(value.dtype)
+
+
+def corners(
+    value: Tensor,
+    reference_points: Tensor,
+    sampling_offsets: Tensor,
+    attention_logits: Tensor,
+    spatial_shapes: tuple[tuple[int, int], ...],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What each head of each query adds up, for inputs as a sampler's: rows of a table, times weights.
+
+    Returns:
+        Rows (B * Q * H, 4 * L * P) int32, their weights of the same shape, and the table (B * S * H, D) that they count
+        in; weights and table are fp32 (fp64 for fp64 values), or the gradients of half values would be summed in half.
+    """
+    n_heads, head_dim, samples = *value.shape[2:], sampling_offsets.shape[3]
     n_points = samples // len(spatial_shapes)
     repeated = [shape for shape in spatial_shapes for _ in range(n_points)]  # L * P
     dtype = torch.promote_types(value.dtype, torch.float32)
@@ -40,10 +57,8 @@ def sample(
     attention = attention_logits.to(dtype).softmax(-1)
     upper, lower = in_y[0] * attention, in_y[1] * attention
     weights = torch.cat((upper * in_x[0], upper * in_x[1], lower * in_x[0], lower * in_x[1]), dim=-1)
-    table = value.to(dtype).reshape(-1, head_dim)  # fp32, or the gradients of half values would be summed in half
-    gathered = F.embedding(index.reshape(-1, 4 * samples), table)  # (B * Q * H, 4 * L * P, D)
-    out = torch.bmm(weights.reshape(-1, 1, 4 * samples), gathered)  # (B * Q * H, 1, D)
-    return out.reshape(batch, queries, n_heads * head_dim).to(value.dtype)
+    shape = (-1, 4 * samples)
+    return index.reshape(shape), weights.reshape(shape), value.to(dtype).reshape(-1, head_dim)
 
 
 def _neighbours(position: Tensor, size: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:

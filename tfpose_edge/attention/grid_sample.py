@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,18 +23,20 @@ def sample(
     dtype = torch.promote_types(value.dtype, torch.float32)
     offsets = sampling_offsets.to(dtype).transpose(1, 2)  # (B, H, Q, L * P, 2)
     reference = reference_points.to(dtype)[:, None, :, None]  # (B, 1, Q, 1, 2)
-    sampled = []
+    weights = attention_logits.to(dtype).softmax(-1).transpose(1, 2)  # (B, H, Q, L * P)
+    weights = weights.reshape(batch * n_heads, 1, queries, weights.shape[-1])
     sizes = [height * width for height, width in spatial_shapes]
-    levels = torch.split(value, sizes, dim=1)  # which sums one gradient, where slices would sum one each
+    values = torch.split(value, sizes, dim=1)  # which sums one gradient, where slices would sum one each
+    of_levels = []
     for level, (height, width) in enumerate(spatial_shapes):
-        plane = levels[level].permute(0, 2, 3, 1)  # (B, H, D, S_l)
+        points = slice(level * n_points, (level + 1) * n_points)
+        plane = values[level].permute(0, 2, 3, 1)  # (B, H, D, S_l)
         plane = plane.reshape(batch * n_heads, head_dim, height, width).to(dtype).contiguous()
-        offset = offsets[:, :, :, level * n_points : (level + 1) * n_points]  # (B, H, Q, P, 2)
+        offset = offsets[:, :, :, points]  # (B, H, Q, P, 2)
         x = 2 * (reference[..., 0] + offset[..., 0] / width) - 1
         y = 2 * (reference[..., 1] + offset[..., 1] / height) - 1
         grid = torch.stack((x, y), dim=-1).reshape(batch * n_heads, queries, n_points, 2)
-        sampled.append(F.grid_sample(plane, grid, mode="bilinear", padding_mode="zeros", align_corners=False))
-    weights = attention_logits.to(dtype).softmax(-1).transpose(1, 2)  # (B, H, Q, L * P)
-    weights = weights.reshape(batch * n_heads, 1, queries, weights.shape[-1])
-    out = (torch.cat(sampled, dim=-1) * weights).sum(-1)  # (B * H, D, Q)
+        sampled = F.grid_sample(plane, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        of_levels.append((sampled * weights[..., points]).sum(-1))  # (B * H, D, Q)
+    out = functools.reduce(torch.add, of_levels)  # and not one long row of samples, which engines would copy
     return out.reshape(batch, n_heads * head_dim, queries).transpose(1, 2).to(value.dtype)

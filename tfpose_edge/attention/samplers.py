@@ -25,12 +25,13 @@ Sampler = Callable[[Tensor, Tensor, Tensor, Tensor, tuple[tuple[int, int], ...]]
 SAMPLERS = {
     "grid_sample": "one F.grid_sample per level: the reference, and what most engines know",
     "gather": "rows gathered by flat index, one matmul: fastest after export on CPU engines",
+    "bag": "the same rows, weighted and summed inside one look-up: fastest where that operation exists",
     "tent": "tent-function weights and matmuls only: for accelerators that cannot gather",
     "fused": "one Triton kernel each way: for training on an NVIDIA GPU",
 }
 """Name -> what it is. Each lives in the module of that name and is called `sample`."""
 EXPORTABLE = tuple(name for name in SAMPLERS if name != "fused")
-"""Samplers of torch's own operators, which exporters know."""
+"""Samplers of torch's own operators; which format can hold which, `converters/formats.py` says."""
 
 
 def get_sampler(name: str, device: str | torch.device = "cpu") -> Sampler:
