@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from tfpose_edge import PRESETS, TFPose
-from tfpose_edge.attention import DeformableAttention, choose_sampler, get_sampler
+from tfpose_edge.attention import EXPORTABLE, DeformableAttention, choose_sampler, get_sampler
 
 pytestmark = pytest.mark.skipif(not HAS_TRITON, reason="Triton is for Linux on x86-64")
 SHAPES = ((5, 4), (3, 2))
@@ -202,7 +202,7 @@ TFPose(PRESETS["tiny"], "fused")
     ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert ended.stdout.split() == ["grid_sample", "grid_sample"]
     reason = r"it needs (a CUDA build of torch|an NVIDIA GPU, and torch finds none here)"
-    expected = f"ValueError: fused: {reason}; legal here are auto, grid_sample, gather, tent or a callable"
+    expected = f"ValueError: fused: {reason}; legal here are auto, {', '.join(EXPORTABLE)} or a callable"
     assert re.fullmatch(expected, ended.stderr.strip().splitlines()[-1])
 
 
