@@ -20,6 +20,7 @@ from training.data.reading import load_persons
 from training.data.spec import DataSpec
 from training.networks import changes_of, configuration
 from training.options import RECIPES, Recipe
+from training.people import data_name
 from training.row import Run, RunFailed
 from training.run import RunFolder
 from training.tables import Row, Table
@@ -166,7 +167,7 @@ def _report(order: Order, epochs: int, metric: str) -> dict[str, Any]:
     return {
         "table": order.name, "title": order.table.title, "metric": metric, "preset": order.preset,
         "paper_preset": order.table.preset, "changes": list(order.changes), "epochs": epochs,
-        "about": f"{base}; epochs {epochs}, weights of the last; measured on {order.val}",
+        "about": f"{base}; epochs {epochs}, weights of the last; measured on {data_name(order.val)}",
         "data": list(order.data) or "rendered people", "val": order.val, "extra": list(order.extra),
         "rows": [_row(order, row, epochs, metric) for row in order.table.rows],
     }  # fmt: skip

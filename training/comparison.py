@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def draw(path: Path, report: dict[str, Any]) -> None:
 
     rows = report["rows"]
     figure = Figure(figsize=(11, 4.2 + 0.2 * len(rows)), layout="constrained")
-    figure.suptitle(f"{report['title']}\n{report['about']}", fontsize=9)
+    figure.suptitle("\n".join((report["title"], *textwrap.wrap(report["about"], 150))), fontsize=9)
     curves, values = figure.subplots(1, 2)
     shown = next(name for name in (report["metric"], "oks") if any(_points(row, name) for row in rows))
     colours = {row["row"]: f"C{i % 10}" for i, row in enumerate(rows)}
