@@ -158,10 +158,13 @@ def test_engines_compute_what_eager_does(monkeypatch):
     monkeypatch.setattr(engines, "ENGINES", {"eager": engines.eager, "onnxruntime": engines.onnxruntime})
     samplers = {name: get_sampler(name) for name in ("grid_sample", "gather")}
     samplers["zero"] = lambda *given: 0 * get_sampler("gather")(*given)
+    samplers["bag"] = get_sampler("bag")  # which ONNX does not hold
     cells = engines.measure_engines([TINY._replace(batch=1)], samplers, 0.01, lambda line: None)
     wrong = {(cell.sampler, cell.engine) for cell in cells if cell.difference > engines.TOLERANCE}
     assert wrong == {("zero", "eager"), ("zero", "onnxruntime")}
-    assert len(engines.engine_rows(cells)) == 4 and all(cell.milliseconds > 0 for cell in cells)
+    rows = {row[1]: row[2:] for row in engines.engine_rows(cells)}
+    assert len(rows) == 5 and [cell == "-" for cell in rows["bag"]] == [False, True, False, True]
+    assert all(cell.milliseconds > 0 for cell in cells)
 
 
 def test_a_training_step_runs_on_a_cpu():

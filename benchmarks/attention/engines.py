@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from benchmarks.attention.cases import Case, Inputs, random_inputs
 from converters.conversion import quiet
+from converters.formats import FORMATS
 from converters.onnx import OPSET
 from runtime.backends.executorch import set_threads
 from runtime.backends.openvino import compile_options
-from tfpose_edge.attention import Sampler, get_sampler
+from tfpose_edge.attention import EXPORTABLE, Sampler, get_sampler
 
 Runner = Callable[[], Tensor]
 
@@ -128,6 +129,7 @@ def measure_engines(
 ) -> list[EngineCell]:
     """Processor time of every sampler in every engine on every case, 1 thread; about `seconds` of rounds for each.
 
+    Left out is what the engine's format cannot hold; samplers that are not ours are tried in all.
     Within a case the rounds of all are interleaved, so what else the machine does falls on all alike.
     """
     torch.set_num_threads(1)
@@ -139,7 +141,7 @@ def measure_engines(
         differences = {}
         with tempfile.TemporaryDirectory() as folder:
             for name, sampler in samplers.items():
-                for engine, build in ENGINES.items():
+                for engine, build in ((engine, build) for engine, build in ENGINES.items() if holds(engine, name)):
                     progress(f"{case.part} {name} {engine}")
                     with quiet():
                         runner = build(Operator(sampler, case.spatial_shapes), inputs, Path(folder))
@@ -152,6 +154,12 @@ def measure_engines(
             for key, its in times.items()
         ]
     return cells
+
+
+def holds(engine: str, sampler: str) -> bool:
+    """Whether the format that the engine reads can hold that sampler; eager PyTorch and others' samplers always."""
+    legal = next((row.samplers for row in FORMATS.values() if row.engine == engine), EXPORTABLE)
+    return sampler in legal or sampler not in EXPORTABLE
 
 
 def interleaved(runners: Mapping[tuple[str, str], Runner], seconds: float) -> dict[tuple[str, str], list[float]]:
@@ -174,11 +182,11 @@ def _timed(runner: Runner) -> float:
 
 
 def engine_rows(cells: Sequence[EngineCell]) -> list[list[str]]:
-    """Heading, and a row for each part and sampler: ms in each engine, and the ratio to grid_sample there."""
+    """Heading, and a row for each part and sampler: ms in each engine, the ratio to grid_sample there; - for none."""
     rows = [["part", "sampler", *(f"{engine} ms" for engine in ENGINES), *(f"{e} ratio" for e in ENGINES)]]
     at = {(cell.part, cell.sampler, cell.engine): cell.milliseconds for cell in cells}
     for part, sampler in dict.fromkeys((cell.part, cell.sampler) for cell in cells):
-        row = [at[part, sampler, engine] for engine in ENGINES]
-        ratios = [at[part, sampler, engine] / at[part, "grid_sample", engine] for engine in ENGINES]
-        rows.append([part, sampler, *(f"{x:.2f}" for x in row), *(f"{x:.2f}" for x in ratios)])
+        row = [at.get((part, sampler, engine)) for engine in ENGINES]
+        ratios = [ms and ms / at[part, "grid_sample", engine] for ms, engine in zip(row, ENGINES, strict=True)]
+        rows.append([part, sampler, *("-" if x is None else f"{x:.2f}" for x in (*row, *ratios))])
     return rows
