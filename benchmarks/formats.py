@@ -38,6 +38,7 @@ from converters.conversion import quiet
 from converters.formats import FORMATS, check_installed, write_artifact
 from converters.graph import ExportGraph
 from converters.parity import MAX_PX
+from converters.recipe import Recipe
 from converters.rewrites import REWRITES
 from runtime.backends import open_backend
 from runtime.errors import BackendUnavailable
@@ -99,7 +100,7 @@ def converted(model: TFPose, name: str, sampler: str, crop: NDArray[np.uint8], f
     path, dtype = folder / f"{sampler}{FORMATS[name].extension}", FORMATS[name].input_dtype
     with quiet():
         graph = ExportGraph(model, sampler, tuple(REWRITES))
-        write_artifact(name, graph, graph.example(1, dtype), path)
+        write_artifact(name, graph, graph.example(1, dtype), path, Recipe())
         backend, given = open_backend(path, threads=1), crop.astype(dtype)
     return lambda: torch.from_numpy(backend.infer(given)[0])
 

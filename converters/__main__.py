@@ -11,6 +11,7 @@ from pathlib import Path
 
 from converters.conversion import Converted, Options, Progress, convert_checkpoint
 from converters.formats import FORMATS
+from converters.recipe import PRECISIONS
 from converters.rewrites import REWRITES
 from runtime.errors import PoseError
 from tfpose_edge.attention import EXPORTABLE
@@ -31,15 +32,12 @@ EPILOG = """\
 exit codes: 0 done, 2 usage, 3 conversion or parity failed, 4 calibration data unreadable, 5 a format's
 packages are missing, 130 interrupted. After a failure the output folder is as it was.
 """
-PRECISIONS = ("fp32", "fp16", "int8")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    if args.precision != "fp32":
-        parser.error(f"--precision {args.precision}: this version writes fp32 only")
     options = Options(
         args.precision, args.sampler, args.rewrites, args.batch, args.calibration, args.accept, args.debug
     )
@@ -48,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
         if args.json and (output.exists() or args.json.parent != output):  # the conversion makes its own folder
             check_target(args.json)
         for name in args.to:
-            options.sampler_for(name)
+            options.check(name)
     except ValueError as error:
         parser.error(str(error))
     try:
@@ -75,7 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a .safetensors file of training")
     parser.add_argument("--to", nargs="+", required=True, choices=FORMATS, metavar="FORMAT", help=", ".join(FORMATS))
-    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="fp32 is what this version writes")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help=precision_help())
     parser.add_argument(
         "--calibration", metavar="DATA", help="ANN.json:IMAGES[:FIRST-LAST] to compare on (default: rendered people)"
     )
@@ -95,6 +93,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table as JSON too")
     parser.add_argument("--debug", action="store_true", help="the exporters' own messages, and tracebacks")
     return parser
+
+
+def precision_help() -> str:
+    """What each precision means, and the formats that have it."""
+    formats = {p: [name for name, row in FORMATS.items() if p in row.precisions] for p in PRECISIONS}
+    return "; ".join(f"{p} ({', '.join(formats[p]) or 'none yet'}): {what}" for p, what in PRECISIONS.items())
 
 
 def rewrite_names(text: str) -> tuple[str, ...]:

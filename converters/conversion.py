@@ -20,6 +20,7 @@ from converters.errors import ConversionError
 from converters.formats import FORMATS, NAIVE_SAMPLER, check_installed, write_artifact
 from converters.graph import ExportGraph
 from converters.parity import Outputs, Parity, artifact_outputs, compare, reference_outputs, runners
+from converters.recipe import Recipe
 from converters.rewrites import REWRITES
 from converters.sidecar import provenance, write_sidecar
 from converters.staging import staging
@@ -28,6 +29,7 @@ from runtime.sidecar import artifact_files
 from tfpose_edge import TFPose, load_checkpoint, read_provenance
 
 Progress = Callable[[str], None]
+RANGE_CROPS = 64  # that set int8's ranges, at most
 ABSOLUTE_FOLDERS = re.compile(r"(?:(?<=:)|^)(?:[A-Za-z]:)?[\\/](?:[^\\/:]*[\\/])*(?=[^\\/:])")
 """The folders in front of a file's name, where a path begins at the root or a drive."""
 
@@ -37,12 +39,13 @@ class Options:
     """What a caller may choose."""
 
     precision: str = "fp32"
+    """A key of `recipe.PRECISIONS`."""
     sampler: str = "auto"
     """A name, or "auto": the format's own, `grid_sample` without rewrites."""
     rewrites: tuple[str, ...] = tuple(REWRITES)
     batch: int = 1
     calibration: str | None = None
-    """ANN.json:IMAGES[:FIRST-LAST] to compare on; None: rendered people."""
+    """ANN.json:IMAGES[:FIRST-LAST] to compare on, and to take int8's ranges from; None: rendered people."""
     accept: bool = False
     """Write artifacts that are over the limit, and say so in the sidecar."""
     debug: bool = False
@@ -56,6 +59,13 @@ class Options:
         if self.sampler not in legal:
             raise ValueError(f"{name} cannot hold the sampler {self.sampler!r}; legal are auto, {', '.join(legal)}")
         return self.sampler
+
+    def check(self, name: str) -> None:
+        """ValueError with what is legal if that format cannot hold the sampler or the precision."""
+        self.sampler_for(name)
+        legal = FORMATS[name].precisions
+        if self.precision not in legal:
+            raise ValueError(f"{name} is not written in {self.precision}; legal are {', '.join(legal)}")
 
 
 @dataclass(frozen=True)
@@ -79,6 +89,8 @@ class Source:
     model: TFPose
     crops: NDArray[np.uint8]  # (N, 3, H, W)
     expected: Outputs
+    recipe: Recipe
+    crops_of: str  # what the crops show, in words
 
 
 def convert_checkpoint(
@@ -90,10 +102,10 @@ def convert_checkpoint(
         ConversionError: not a checkpoint, an exporter failed, or the key points are not the checkpoint's.
         BackendUnavailable: a format's packages are not installed.
         InputError: the calibration data cannot be read.
-        ValueError: a format cannot hold the sampler asked for.
+        ValueError: a format cannot hold the sampler or the precision asked for.
     """
     for name in formats:
-        options.sampler_for(name)
+        options.check(name)
         check_installed(name)
     source = load_source(checkpoint, options, progress)
     with staging(output) as folder:
@@ -102,16 +114,31 @@ def convert_checkpoint(
 
 
 def load_source(checkpoint: Path, options: Options, progress: Progress) -> Source:
-    """Load the checkpoint and run it on the crops."""
-    from training.data.calibration import calibration_crops
+    """Load the checkpoint and run it on the crops; int8's ranges come from others, where there are enough."""
+    from training.data.calibration import subjects
 
     try:
         model = load_checkpoint(checkpoint, sampler=NAIVE_SAMPLER)
     except ValueError as error:
         raise ConversionError(str(error)) from error
     progress(f"crops of {options.calibration or 'rendered people'}, through the checkpoint")
-    crops = calibration_crops(model.config.input_size_wh, model.config.padding, options.calibration)
-    return Source(checkpoint, model, crops, reference_outputs(model, crops))
+    others = RANGE_CROPS if options.precision == "int8" else 0
+    compared, rest = subjects(model.config.input_size_wh, model.config.padding, options.calibration, others=others)
+    ranges = (rest or compared).crops if others else None
+    expected = reference_outputs(model, compared.crops)
+    recipe = Recipe(options.precision, ranges)
+    return Source(checkpoint, model, compared.crops, expected, recipe, words(options, rest is not None))
+
+
+def words(options: Options, has_others: bool) -> str:
+    """What the crops show, without paths of this machine."""
+    from training.data.spec import DataSpec
+
+    data = DataSpec.parse(options.calibration).annotations.name if options.calibration else None
+    crops = f"persons of {data}" if data else "rendered people"
+    if options.precision != "int8":
+        return crops
+    return f"{crops}; ranges of int8 from {'others of them' if has_others else 'the same'}"
 
 
 def convert_one(source: Source, name: str, folder: Path, options: Options, progress: Progress) -> Converted:
@@ -122,7 +149,8 @@ def convert_one(source: Source, name: str, folder: Path, options: Options, progr
     progress(f"{name}: exporting ({sampler}, {len(options.rewrites)} rewrites)")
     with explained(f"{name}: the export failed"), quiet(options.debug):
         graph = ExportGraph(source.model, sampler, options.rewrites)
-        write_artifact(name, graph, graph.example(options.batch, FORMATS[name].input_dtype), path)
+        example = graph.example(options.batch, FORMATS[name].input_dtype)
+        export = write_artifact(name, graph, example, path, source.recipe)
     seconds = time.perf_counter() - started
     progress(f"{name}: comparing {len(source.crops)} crops")
     with explained(f"{name}: the artifact does not run"), quiet(options.debug):
@@ -136,7 +164,8 @@ def convert_one(source: Source, name: str, folder: Path, options: Options, progr
         "precision": options.precision,
         "sampler": sampler,
         "rewrites": options.rewrites,
-        "provenance": account(source, name, options),
+        "export": export,
+        "provenance": account(source, name),
     }
     engine = FORMATS[name].engine
     write_sidecar(path, config, facts, parity, {engine: any(one.engine == engine for one in measured)})
@@ -162,14 +191,10 @@ def gate(name: str, parity: Parity, options: Options) -> Parity:
     return replace(parity, accepted=bool(violations))
 
 
-def account(source: Source, name: str, options: Options) -> dict[str, object]:
+def account(source: Source, name: str) -> dict[str, object]:
     """The sidecar's provenance, without paths of this machine."""
-    from training.data.spec import DataSpec
-
-    data = DataSpec.parse(options.calibration).annotations.name if options.calibration else None
-    crops = f"persons of {data}" if data else "rendered people"
     training = without_folders(read_provenance(source.checkpoint))
-    return provenance(source.checkpoint, training, crops, FORMATS[name].packages)
+    return provenance(source.checkpoint, training, source.crops_of, FORMATS[name].packages)
 
 
 def without_folders(value: Any) -> Any:

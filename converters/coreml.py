@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from converters.graph import INPUT_NAME, OUTPUT_NAMES, ExportGraph
+from converters.recipe import Recipe
 
 
-def convert(graph: ExportGraph, example: Tensor, path: Path) -> None:
+def convert(graph: ExportGraph, example: Tensor, path: Path, recipe: Recipe) -> dict[str, Any]:
     """Write the graph as `path` (.mlpackage) in fp32.
 
     The minimum target is iOS 15: there `resample` keeps its coordinates in fp32 at any precision.
@@ -28,3 +30,4 @@ def convert(graph: ExportGraph, example: Tensor, path: Path) -> None:
         skip_model_load=True,
     )
     model.save(str(path))
+    return {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runtime.errors import BackendUnavailable
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from converters.graph import ExportGraph
+    from converters.recipe import Recipe
 
 INSTALL = "pip install tfpose-edge[convert]"
 
@@ -25,6 +26,7 @@ class Format(NamedTuple):
     samplers: tuple[str, ...]  # those that it can hold, the fastest measured first
     packages: tuple[str, ...]  # Python packages that conversion and parity need
     engine: str  # that runs it, as the sidecar calls it
+    precisions: tuple[str, ...] = ("fp32",)  # that it can be written in
 
     @property
     def sampler(self) -> str:
@@ -44,7 +46,8 @@ FORMATS: dict[str, Format] = {
     "coreml": Format(".mlpackage", "float32", ("grid_sample", "gather", "tent"), ("coremltools",), "coreml"),
     "executorch": Format(".pte", "float32", ("gather", "tent", "grid_sample"), ("executorch",), "executorch"),
 }
-"""Name -> row; `converters/<name>.py` has the function `convert(graph, example, path)`.
+"""Name -> row; `converters/<name>.py` has the function `convert(graph, example, path, recipe)`, which returns what the
+sidecar shall say of the export (its key `export`: JSON values by name).
 
 `benchmarks/formats.py` measures the order. Nothing but OpenVINO has weighted bags: ExecuTorch and Core ML refuse them,
 and ONNX writes them as a loop over bags, nine times as slow as `gather` in `tiny`.
@@ -60,6 +63,7 @@ def check_installed(name: str) -> None:
         raise BackendUnavailable(f"{name} needs {', '.join(missing)}, not installed here: {INSTALL}")
 
 
-def write_artifact(name: str, graph: ExportGraph, example: Tensor, path: Path) -> None:
-    """Let `converters.<name>` write the graph, traced with `example`, as `path`."""
-    importlib.import_module(f"converters.{name}").convert(graph, example, path)
+def write_artifact(name: str, graph: ExportGraph, example: Tensor, path: Path, recipe: Recipe) -> dict[str, Any]:
+    """Let `converters.<name>` write the graph, traced with `example`, as `path`; returns the sidecar's `export`."""
+    facts: dict[str, Any] = importlib.import_module(f"converters.{name}").convert(graph, example, path, recipe)
+    return facts

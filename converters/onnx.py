@@ -10,12 +10,13 @@ from torch import Tensor
 
 from converters.errors import ConversionError
 from converters.graph import INPUT_NAME, OUTPUT_NAMES, ExportGraph
+from converters.recipe import Recipe
 
 OPSET = 20
 MAX_BYTES = 2**31 - 1  # of one protobuf message
 
 
-def convert(graph: ExportGraph, example: Tensor, path: Path) -> None:
+def convert(graph: ExportGraph, example: Tensor, path: Path, recipe: Recipe) -> dict[str, Any]:
     """Write the graph as `path` (.onnx); ConversionError if it does not fit one file or fails ONNX's own check."""
     import onnx
 
@@ -35,6 +36,7 @@ def convert(graph: ExportGraph, example: Tensor, path: Path) -> None:
     forget_origins(proto)
     onnx.checker.check_model(proto, full_check=True)
     path.write_bytes(proto.SerializeToString())
+    return {"opset": OPSET}
 
 
 def forget_origins(proto: Any) -> None:

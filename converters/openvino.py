@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from converters.graph import INPUT_NAME, OUTPUT_NAMES, ExportGraph
+from converters.recipe import Recipe
 
 
-def convert(graph: ExportGraph, example: Tensor, path: Path) -> None:
+def convert(graph: ExportGraph, example: Tensor, path: Path, recipe: Recipe) -> dict[str, Any]:
     """Write the graph as `path` (.xml) and a .bin beside it, in fp32 and with static shapes."""
     import openvino
 
@@ -19,3 +21,4 @@ def convert(graph: ExportGraph, example: Tensor, path: Path) -> None:
     for output, name in zip(model.outputs, OUTPUT_NAMES, strict=True):
         output.get_tensor().set_names({name})
     openvino.save_model(model, path, compress_to_fp16=False)
+    return {}

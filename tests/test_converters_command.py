@@ -13,9 +13,11 @@ from converting import blob_crops, lively_model
 from converters import formats, graph, onnx
 from converters.__main__ import main
 from converters.errors import ConversionError
+from converters.recipe import Recipe
 from converters.staging import staging
 from runtime.sidecar import Sidecar
 from tfpose_edge import PRESETS, save_checkpoint
+from training.data.calibration import Subjects
 
 CONFIG = dataclasses.replace(PRESETS["tiny"], num_encoder_layers=0, levels=(5,), num_decoder_layers=1)
 
@@ -39,17 +41,22 @@ def contents(lively, tmp_path_factory):
     made = {"right": graph.ExportGraph(lively, "gather"), "other": graph.ExportGraph(other, "gather")}
     made["swapped"] = Swapped(lively, "gather")
     for name, one in made.items():
-        onnx.convert(one, one.example(1, "uint8"), folder / name)
+        onnx.convert(one, one.example(1, "uint8"), folder / name, Recipe())
     return {name: (folder / name).read_bytes() for name in made}
 
 
 @pytest.fixture
 def checkpoint(lively, tmp_path, monkeypatch):
     """A checkpoint in a folder of its own; conversions compare few crops."""
-    monkeypatch.setattr("training.data.calibration.calibration_crops", lambda *_: blob_crops(CONFIG, 5))
+    monkeypatch.setattr("training.data.calibration.subjects", blobs(blob_crops(CONFIG, 5)))
     (tmp_path / "run").mkdir()
     save_checkpoint(tmp_path / "run" / "best.safetensors", lively)
     return tmp_path / "run" / "best.safetensors"
+
+
+def blobs(crops):
+    """A stand-in for `subjects` that finds these crops, and no others."""
+    return lambda *_, **__: (Subjects(crops, np.zeros((len(crops), 2, 3))), None)
 
 
 @pytest.fixture
@@ -59,7 +66,7 @@ def writes(contents, monkeypatch):
     def choose(name):
         monkeypatch.setattr(
             "converters.conversion.write_artifact",
-            lambda format_name, graph, example, path: path.write_bytes(contents[name]),
+            lambda format_name, graph, example, path, recipe: path.write_bytes(contents[name]) and {},
         )
 
     return choose
@@ -126,7 +133,7 @@ def test_swapped_outputs_are_found(checkpoint, writes, capsys):
 
 
 def test_a_later_format_that_fails_leaves_nothing_of_the_earlier(checkpoint, contents, monkeypatch, capsys, tmp_path):
-    def write(name, graph, example, path):
+    def write(name, graph, example, path, recipe):
         path.write_bytes(contents["right"][: None if name == "onnx" else 100])
         if name != "onnx":
             raise RuntimeError("no space\nor so")
@@ -149,15 +156,14 @@ def test_interruption(checkpoint, monkeypatch, capsys):
 
 
 def test_a_damaged_artifact_does_not_pass(checkpoint, monkeypatch, capsys):
-    monkeypatch.setattr("converters.conversion.write_artifact", lambda *a: a[-1].write_bytes(b"nothing"))
+    monkeypatch.setattr("converters.conversion.write_artifact", lambda *a: a[3].write_bytes(b"nothing") and {})
     fails(capsys, [checkpoint, "--to", "onnx"], 3, "onnxruntime cannot load it")
     assert files(checkpoint.parent) == ["best.safetensors"]
 
 
 def test_a_model_that_does_not_move_is_reported(checkpoint, writes, contents, lively, monkeypatch, capsys):
-    monkeypatch.setattr(
-        "training.data.calibration.calibration_crops", lambda *_: np.repeat(blob_crops(CONFIG, 1), 3, axis=0)
-    )
+    still = np.repeat(blob_crops(CONFIG, 1), 3, axis=0)
+    monkeypatch.setattr("training.data.calibration.subjects", blobs(still))
     writes("right")
     assert main([str(checkpoint), "--to", "onnx"]) == 0
     assert "parity is not meaningful" in capsys.readouterr().err
@@ -229,8 +235,7 @@ def test_what_is_not_a_checkpoint(tmp_path, content, text, capsys):
         (["--to", "executorch", "--sampler", "bag"], "legal are auto, gather, tent, grid_sample"),
         (["--to", "onnx", "--rewrites", "fold_everything"], "legal are all, none, fold_normalisation"),
         (["--to", "onnx", "--batch", "0"], "not an integer in 1..1024"),
-        (["--to", "onnx", "--precision", "fp16"], "this version writes fp32 only"),
-        (["--to", "onnx", "--precision", "int8"], "this version writes fp32 only"),
+        (["--to", "executorch", "--precision", "fp16"], "executorch is not written in fp16; legal are fp32"),
         (["--to", "onnx", "--precision", "fp8"], "int8"),
         ([], "--to"),
     ],

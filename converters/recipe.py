@@ -1,0 +1,25 @@
+"""What an artifact is made for, beside its graph: one value that every format's `convert` is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+PRECISIONS = {
+    "fp32": "single precision throughout",
+    "fp16": "half-precision weights, and arithmetic where the engine has it; coordinates in single precision",
+    "int8": "8-bit weights, and arithmetic where it pays; coordinates in floating point",
+}
+"""Name -> what it means; `Format.precisions` says which format has which."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The caller's wishes. A format reads those that it knows; `Format.precisions` has refused what it cannot make."""
+
+    precision: str = "fp32"
+    """A key of `PRECISIONS`."""
+    calibration: NDArray[np.uint8] | None = None
+    """Crops (N, 3, H, W) RGB whose activations set the ranges of int8; None at other precisions."""
