@@ -1,7 +1,23 @@
 """Run a TFPose artifact on images, videos and cameras, without torch."""
 
+from runtime.draw import Style
 from runtime.errors import BackendUnavailable, InputError, ModelFileError, PoseError
+from runtime.live import Live
+from runtime.playback import Video
 from runtime.pose import Pose
 from runtime.results import Frame, PoseResult
+from runtime.smoothing import Smoothing
 
-__all__ = ["BackendUnavailable", "Frame", "InputError", "ModelFileError", "Pose", "PoseError", "PoseResult"]
+__all__ = [
+    "BackendUnavailable",
+    "Frame",
+    "InputError",
+    "Live",
+    "ModelFileError",
+    "Pose",
+    "PoseError",
+    "PoseResult",
+    "Smoothing",
+    "Style",
+    "Video",
+]

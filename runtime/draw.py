@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.errors import InputError
 from runtime.geometry import Image
 
 SCORE_THRESHOLD = 0.3  # under it a key point is faint, under half of it hidden
 COLOURS_BGR = {"left": (60, 150, 255), "right": (255, 170, 50), "middle": (130, 225, 130)}  # orange, blue, green
+PERSONS_BGR = (  # of ids 1, 2, ... and again from the start
+    (80, 175, 76), (60, 140, 255), (220, 120, 60), (200, 90, 200), (60, 210, 230), (190, 190, 60), (90, 90, 230),
+    (150, 220, 150),
+)  # fmt: skip
 OUTLINE_BGR = (35, 30, 30)
 FAINT_OPACITY = 0.35
 FACE_ENDINGS, FACE_SHARE = ("nose", "eye", "ear"), 0.6  # points of the face lie close together: drawn smaller
@@ -22,13 +28,48 @@ MAX_COORDINATE_PX = 1e5
 Color = tuple[int, int, int]
 
 
+@dataclass(frozen=True)
+class Style:
+    """How people are drawn. Every field can be left as it is."""
+
+    colours_bgr: Mapping[str, Color] = field(default_factory=dict)  # by key point, or by "left", "right", "middle"
+    outline_bgr: Color = OUTLINE_BGR
+    threshold: float = SCORE_THRESHOLD  # scores under it are faint, under half of it hidden
+    width: float = 1.0  # of lines and discs, times what suits the person
+    skeleton: Sequence[tuple[str, str]] | None = None  # limbs as pairs of key-point names; None = the model's own
+    by_person: bool = False  # one colour per id instead of one per side
+    show_boxes: bool = False  # and the ids, where there are some
+
+    def limbs(self, names: Sequence[str], skeleton: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
+        """The limbs to draw, as index pairs; InputError names an end that is no key point of this model."""
+        if self.skeleton is None:
+            return skeleton
+        index = {name: i for i, name in enumerate(names)}
+        for name in (name for limb in self.skeleton for name in limb):
+            if name not in index:
+                raise InputError(f"Style.skeleton has '{name}', legal are {', '.join(names)}")
+        return [(index[a], index[b]) for a, b in self.skeleton]
+
+    def colour_of(self, name: str, person: int) -> Color:
+        """The colour of a key point of the person with this id, or row."""
+        if self.by_person:
+            return PERSONS_BGR[(person - 1) % len(PERSONS_BGR)]
+        side = side_of(name)
+        return self.colours_bgr.get(name, self.colours_bgr.get(side, COLOURS_BGR[side]))
+
+
+DEFAULT_STYLE = Style()
+
+
 def draw_poses(
     image_bgr: Image,
     keypoints_xy: NDArray[np.float32],
     scores: NDArray[np.float32],
     names: Sequence[str],
     skeleton: Sequence[tuple[int, int]],
-    threshold: float = SCORE_THRESHOLD,
+    threshold: float | None = None,
+    style: Style = DEFAULT_STYLE,
+    ids: NDArray[np.int64] | None = None,
 ) -> Image:
     """Draw N persons on a copy of the image.
 
@@ -38,16 +79,24 @@ def draw_poses(
         scores: (N, K) in [0, 1].
         names: K key-point names; the prefix left_ or right_ decides the colour.
         skeleton: limbs as index pairs.
-        threshold: limbs whose worse end is under it are faint, under half of it hidden.
+        threshold: limbs whose worse end is under it are faint, under half of it hidden; None = the style's.
+        style: colours, widths and what else is drawn.
+        ids: (N,) of the persons.
     """
     canvas = np.ascontiguousarray(image_bgr).copy()
-    for person_xy, person_scores in zip(keypoints_xy, scores, strict=True):
+    limbs = style.limbs(names, skeleton)
+    threshold = style.threshold if threshold is None else threshold
+    people = range(1, len(keypoints_xy) + 1) if ids is None else ids.tolist()
+    for person, person_xy, person_scores in zip(people, keypoints_xy, scores, strict=True):
+        colours = [style.colour_of(name, person) for name in names]
         sure, shown = person_scores >= threshold, person_scores >= threshold / 2
         if (shown & ~sure).any():
             faint = canvas.copy()
-            _draw_person(faint, person_xy, shown, names, skeleton)
+            _draw_person(faint, person_xy, shown, names, limbs, colours, style)
             cv2.addWeighted(faint, FAINT_OPACITY, canvas, 1 - FAINT_OPACITY, 0, dst=canvas)
-        _draw_person(canvas, person_xy, sure, names, skeleton)
+        _draw_person(canvas, person_xy, sure, names, limbs, colours, style)
+        if style.show_boxes and sure.any():
+            _draw_box(canvas, person_xy[sure], "" if ids is None else str(person), style)
     return canvas
 
 
@@ -87,20 +136,33 @@ def _draw_person(
     keypoints_xy: NDArray[np.float32],
     shown: NDArray[np.bool_],
     names: Sequence[str],
-    skeleton: Sequence[tuple[int, int]],
+    limbs: Sequence[tuple[int, int]],
+    colours: Sequence[Color],
+    style: Style,
 ) -> None:
     """Limbs, then key points, in place: a dark outline under each."""
-    sides = [side_of(name) for name in names]
-    width = limb_width_px(keypoints_xy[shown], canvas)
+    width = limb_width_px(keypoints_xy[shown], canvas) * style.width
     widths = [width * (FACE_SHARE if name.endswith(FACE_ENDINGS) else 1) for name in names]
-    limbs = [(a, b) for a, b in skeleton if shown[a] and shown[b]]
+    visible = [(a, b) for a, b in limbs if shown[a] and shown[b]]
+    middle = style.colours_bgr.get("middle", COLOURS_BGR["middle"])
     for share, dark in ((1.6, True), (1.0, False)):
-        for a, b in limbs:
-            color = OUTLINE_BGR if dark else COLOURS_BGR[sides[a] if sides[a] == sides[b] else "middle"]
+        for a, b in visible:
+            color = style.outline_bgr if dark else colours[a] if colours[a] == colours[b] else middle
             _line(canvas, keypoints_xy[a], keypoints_xy[b], color, share * min(widths[a], widths[b]))
-    for index in np.flatnonzero(shown):
-        _disc(canvas, keypoints_xy[index], OUTLINE_BGR, widths[index] * 1.2)
-        _disc(canvas, keypoints_xy[index], COLOURS_BGR[sides[index]], widths[index] * 0.9)
+    for index in np.flatnonzero(shown).tolist():
+        _disc(canvas, keypoints_xy[index], style.outline_bgr, widths[index] * 1.2)
+        _disc(canvas, keypoints_xy[index], colours[index], widths[index] * 0.9)
+
+
+def _draw_box(canvas: Image, keypoints_xy: NDArray[np.float32], text: str, style: Style) -> None:
+    """A thin box around these key points (M, 2) px, with a text above it, in place."""
+    bounds = np.clip([keypoints_xy.min(axis=0), keypoints_xy.max(axis=0)], -MAX_COORDINATE_PX, MAX_COORDINATE_PX)
+    low, high = (tuple(np.rint(bound).astype(int).tolist()) for bound in bounds)
+    size = max(canvas.shape[0] / 720, 0.5)
+    for color, thickness in ((style.outline_bgr, 3), ((255, 255, 255), 1)):
+        cv2.rectangle(canvas, low, high, color, thickness)
+        origin = (low[0], max(low[1] - round(6 * size), round(20 * size)))
+        cv2.putText(canvas, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.7 * size, color, thickness, cv2.LINE_AA)
 
 
 def _line(canvas: Image, start: NDArray[np.float32], end: NDArray[np.float32], color: Color, width: float) -> None:

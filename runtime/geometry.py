@@ -57,9 +57,9 @@ def warp_matrix(
 
 
 def invert_matrix(matrix: Array) -> Array:
-    """Inverse (2, 3) of an affine matrix (2, 3)."""
-    linear = np.linalg.inv(matrix[:, :2])
-    return np.column_stack([linear, -linear @ matrix[:, 2]])
+    """Inverse (..., 2, 3) of affine matrices (..., 2, 3)."""
+    linear = np.linalg.inv(matrix[..., :2])
+    return np.concatenate([linear, -linear @ matrix[..., 2:]], axis=-1)
 
 
 def transform_points(points_xy: Array, matrix: Array) -> Array:

@@ -61,3 +61,10 @@ def _to_bgr(image: NDArray[np.uint8]) -> Image:
     if image.shape[2] == 1:
         return cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_GRAY2BGR)  # type: ignore[return-value]
     return np.ascontiguousarray(image[:, :, :3])
+
+
+def check_number(name: str, value: Any) -> int:
+    """A number of things from 1 on; InputError names the argument."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"{name} is {value!r}, legal are integers from 1 on")
+    return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,58 +12,146 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends import Backend, engine_for, open_backend
+from runtime.cropping import Cropper
+from runtime.crowd import Crowd
+from runtime.detectors import Detect, open_detector
 from runtime.errors import InputError, ModelFileError
-from runtime.geometry import Image, box_to_center_scale, invert_matrix, transform_points, warp_image, warp_matrix
-from runtime.inputs import check_boxes, check_image
-from runtime.results import Frame, PoseResult
+from runtime.following import OnePerson
+from runtime.identities import IDENTITIES, open_identities
+from runtime.inputs import check_boxes, check_image, check_number
+from runtime.live import Live, OnResult
+from runtime.playback import See, Video
+from runtime.results import PoseResult
 from runtime.sidecar import Sidecar
-from runtime.tracking import Follower
+from runtime.smoothing import Smoother, Smoothing
 from runtime.video import Source, open_source
 
 MODELS_DIR = Path(__file__).parent / "models"
 PACKAGED_MODELS = ("edge-s.onnx", "tiny.onnx")  # the first that exists is the default
+DETECT_EVERY = 10  # frames
+
+AnySource = str | int | Path | Source
 
 
 class Pose:
-    """Key points of people in images.
+    """Key points of people in images, videos and cameras.
 
     >>> pose = runtime.Pose()                       # the packaged model; or Pose("pose.xml", device="cpu", threads=2)
     >>> result = pose(image_bgr)                    # one person, whole image
     >>> result = pose(image_bgr, boxes_xyxy)        # one person per box
-    >>> for frame in pose.video("clip.mp4"): ...    # follows one person from frame to frame
+    >>> for frame in pose.video("clip.mp4"): ...    # every frame, following people
+    >>> with pose.live(0, on_result) as live: ...   # always the newest frame
 
+    Args:
+        model: an artifact; None = the packaged one.
+        device: one of the engine's devices; never replaced by another one.
+        threads: CPU threads of the engine; None = the CPUs that this program may use.
+        detector: who finds people: a network's file (ONNX or OpenVINO), "hog", or a callable that takes an image
+            (H, W, 3) BGR and returns boxes (N, 4) px, or (N, 5) with scores. None = one person, without a detector.
+        detect_every: in videos, the detector runs every so many frames.
+        tracker: who gives the ids: "oks" (alike poses), or "bytetrack" of the package `trackers`.
+        smoothing: of key points in videos; True = `Smoothing()`, False = none. Single images are never smoothed.
     Raises:
         ModelFileError: artifact or sidecar missing, damaged or unreadable.
-        BackendUnavailable: engine not installed, unknown or absent device.
+        BackendUnavailable: engine, detector or tracker not installed, unknown or absent device.
+        InputError: another argument that is not legal; the message names it.
     """
 
-    def __init__(self, model: str | Path | None = None, device: str = "cpu", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        model: str | Path | None = None,
+        device: str = "cpu",
+        threads: int | None = None,
+        *,
+        detector: Any = None,
+        detect_every: int = DETECT_EVERY,
+        tracker: str = IDENTITIES[0],
+        smoothing: bool | Smoothing = True,
+    ) -> None:
         path = packaged_model() if model is None else Path(model)
         self.engine = engine_for(path)
         self.path = path
         self.device = device
         self.sidecar = Sidecar.read(path)
         self.sidecar.verify(path)
+        self.smoothing = check_smoothing(smoothing)
+        self.detect_every = check_number("detect_every", detect_every)
+        self.tracker = tracker
+        open_identities(tracker, self.sidecar.sigmas, 1.0)
+        self.detect: Detect | None = open_detector(detector, device, threads)
         self.backend: Backend | None = open_backend(path, device, threads)
+        self._cropper = Cropper(self.sidecar.input_size_wh, self.sidecar.input_dtype, self.sidecar.padding)
 
     def __call__(self, image_bgr: NDArray[Any], boxes_xyxy: Any = None) -> PoseResult:
         """Estimate one pose per box; stateless, and safe to call from several threads.
 
         Args:
             image_bgr: (H, W, 3) uint8 BGR; gray, BGRA and uint16 are brought to it.
-            boxes_xyxy: (N, 4) px around one person each, None = one box, the whole image. (0, 4) runs nothing.
+            boxes_xyxy: (N, 4) px around one person each; (0, 4) runs nothing. None = who the detector finds, and
+                without a detector one box, the whole image.
         Raises:
             InputError: an image or box that cannot be used; the message names it and what is legal.
         """
+        if boxes_xyxy is not None or self.detect is None:
+            return self._estimate(image_bgr, boxes_xyxy)
+        image, started = check_image(image_bgr), time.perf_counter()
+        boxes = self.detect(image).boxes_xyxy
+        detect_ms = (time.perf_counter() - started) * 1000
+        result = self._estimate(image, boxes)
+        return replace(result, timing_ms={"detect": detect_ms, **result.timing_ms})
+
+    def video(self, source: AnySource) -> Video:
+        """Every frame of a video, camera, stream, picture, folder or glob, in order: an iterator, and a `with`.
+
+        In moving pictures people are followed, have ids and are smoothed. Pictures of a folder have nothing to do with
+        each other: each one is answered as by a call.
+
+        Raises:
+            InputError: at once, when the source cannot be opened.
+        """
+        opened = source if isinstance(source, Source) else open_source(source)
+        return Video(opened, self._watch(opened))
+
+    def live(self, source: AnySource, on_result: OnResult | None = None) -> Live:
+        """Always the newest frame of a camera, stream or video; frames that come meanwhile are dropped and counted.
+
+        The source is read in its own thread, a video at its own pace. `on_result(frame)` is called in another one, in
+        order; when it returns False, it was the last. Without `on_result`, iterate over what comes back.
+
+        Raises:
+            InputError: at once, when the source cannot be opened, or is no moving picture.
+        """
+        opened = source if isinstance(source, Source) else open_source(source)
+        if not opened.is_continuous:
+            raise InputError(f"{opened.name}: live needs a camera, stream or video, this is a {opened.kind}")
+        return Live(opened, self._watch(opened), on_result)
+
+    def _watch(self, source: Source) -> See:
+        """What answers this source's frames one after the other: follows and smooths where they move."""
+        if not source.is_continuous:
+            return lambda image, time_s: self(image)
+        sigmas = self.sidecar.sigmas
+        identities = open_identities(self.tracker, sigmas, source.fps)
+        follower: OnePerson | Crowd = OnePerson(self._estimate, identities)
+        if self.detect is not None:
+            follower = Crowd(self._estimate, self.detect, self.detect_every, identities, sigmas)
+        if self.smoothing is None:
+            return follower.see
+        smoother = Smoother(self.smoothing)
+        return lambda image, time_s: smoother.smooth(follower.see(image, time_s), time_s)
+
+    def _estimate(self, image_bgr: NDArray[Any], boxes_xyxy: Any) -> PoseResult:
+        """One pose per box, None = the whole image."""
         image = check_image(image_bgr)
         image_size_wh = (image.shape[1], image.shape[0])
         boxes = check_boxes(boxes_xyxy, image_size_wh)
         started = time.perf_counter()
-        crops, matrices = self._cut(image, boxes)
+        rows = -(-len(boxes) // self.sidecar.batch) * self.sidecar.batch  # whole batches
+        crops, matrices = self._cropper.cut(image, boxes, rows)
         cut = time.perf_counter()
         keypoints, scores = self._infer(crops, len(boxes))
         inferred = time.perf_counter()
-        keypoints_xy = self._to_image(keypoints, matrices)
+        keypoints_xy = self._cropper.to_image(keypoints, matrices)
         decoded = time.perf_counter()
         return PoseResult(
             keypoints_xy=keypoints_xy,
@@ -74,37 +162,6 @@ class Pose:
             image_size_wh=image_size_wh,
             timing_ms=_durations_ms(started, crop=cut, inference=inferred, decode=decoded),
         )
-
-    def video(self, source: str | int | Path | Source) -> Iterator[Frame]:
-        """Every frame of a video, camera, stream, picture, folder or glob, in order, following one person.
-
-        Pictures of a folder have nothing to do with each other: there each one is seen whole.
-
-        Raises:
-            InputError: at once, when the source cannot be opened.
-        """
-        return self._frames(source if isinstance(source, Source) else open_source(source))
-
-    def _frames(self, source: Source) -> Iterator[Frame]:
-        follower = Follower()
-        with source:
-            for raw in source:
-                result = self(raw.image, follower.boxes_xyxy)
-                if source.is_continuous:
-                    follower.update(result)
-                yield Frame(raw.index, raw.time_s, raw.name, raw.image, result)
-
-    def _cut(self, image: Image, boxes: NDArray[np.float64]) -> tuple[NDArray[Any], list[NDArray[np.float64]]]:
-        """Crops (M, 3, H, W), M = N rounded up to whole batches, filled with zeros; N matrices image -> crop."""
-        batch, size_wh = self.sidecar.batch, self.sidecar.input_size_wh
-        rows = -(-len(boxes) // batch) * batch
-        crops = np.zeros((rows, 3, size_wh[1], size_wh[0]), dtype=self.sidecar.input_dtype)
-        matrices = []
-        for row, box in enumerate(boxes):
-            matrices.append(warp_matrix(*box_to_center_scale(box, size_wh, self.sidecar.padding), size_wh))
-            crop = warp_image(image, matrices[-1], size_wh)  # (H, W, 3) BGR
-            crops[row] = crop[:, :, ::-1].transpose(2, 0, 1)
-        return crops, matrices
 
     def _infer(self, crops: NDArray[Any], num_boxes: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Key points (N, K, 2) in fractions of the crop and scores (N, K), batch by batch."""
@@ -136,14 +193,6 @@ class Pose:
         if not (np.isfinite(keypoints).all() and np.isfinite(scores).all()):
             raise ModelFileError(f"{self.path}: gives key points or scores that are not finite")
 
-    def _to_image(self, keypoints: NDArray[np.float32], matrices: list[NDArray[np.float64]]) -> NDArray[np.float32]:
-        """Fractions of the crops (N, K, 2) -> image px (N, K, 2), through the inverse of each crop's matrix."""
-        keypoints_xy = np.empty_like(keypoints)
-        for row, matrix in enumerate(matrices):
-            crop_xy = keypoints[row] * np.array(self.sidecar.input_size_wh, dtype=np.float64)
-            keypoints_xy[row] = transform_points(crop_xy, invert_matrix(matrix))
-        return keypoints_xy
-
     def close(self) -> None:
         """Give the engine's memory back; a second time does nothing."""
         if self.backend is not None:
@@ -165,6 +214,15 @@ def packaged_model() -> Path:
         if (MODELS_DIR / name).is_file():
             return MODELS_DIR / name
     raise ModelFileError(f"no packaged model in {MODELS_DIR} ({', '.join(PACKAGED_MODELS)}): name an artifact")
+
+
+def check_smoothing(smoothing: bool | Smoothing) -> Smoothing | None:
+    """What `smoothing=` means; InputError for anything else."""
+    if isinstance(smoothing, bool):
+        return Smoothing() if smoothing else None
+    if not isinstance(smoothing, Smoothing):
+        raise InputError(f"smoothing is {smoothing!r}, legal are True, False and a runtime.Smoothing")
+    return smoothing
 
 
 def _durations_ms(started: float, **ends: float) -> dict[str, float]:

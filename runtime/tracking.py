@@ -1,11 +1,11 @@
-"""Following one person: the whole frame first, then a box around the last pose."""
+"""Where a person is, from the last key points: boxes, likeness of boxes and poses, and who is who."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
-
-from runtime.results import PoseResult
 
 CONFIDENT_SCORE = 0.2  # key points under it do not shape the box
 MIN_CONFIDENT_SHARE = 0.3  # of the key points; with fewer, the person is lost
@@ -15,34 +15,16 @@ FOLLOW_RATE = 0.6  # share of the last pose in the next box; the rest is the pre
 MIN_OVERLAP = 0.3  # IoU under which the box jumps instead of gliding
 
 Box = NDArray[np.float64]
+Points = NDArray[np.float32]
 
 
-class Follower:
-    """Remembers where the person is. One per video: give `boxes_xyxy` to the next call, its result to `update`."""
-
-    def __init__(self) -> None:
-        self.box_xyxy: Box | None = None  # (4,) px; None = unknown, search the whole frame
-
-    @property
-    def boxes_xyxy(self) -> Box | None:
-        """(1, 4) px, or None for the whole frame."""
-        return None if self.box_xyxy is None else self.box_xyxy[None]
-
-    def update(self, result: PoseResult) -> None:
-        """Move on to the box of this result's first person."""
-        found = box_around(result.keypoints_xy[0], result.scores[0], result.image_size_wh)
-        self.box_xyxy = found if found is None or self.box_xyxy is None else glide(self.box_xyxy, found)
-
-
-def box_around(
-    keypoints_xy: NDArray[np.float32], scores: NDArray[np.float32], image_size_wh: tuple[int, int]
-) -> Box | None:
+def box_around(keypoints_xy: Points, scores: Points, image_size_wh: tuple[int, int]) -> Box | None:
     """Box (4,) px around the confident key points (K, 2) with a margin, cut at the image's edges.
 
     None when the person is lost: too few confident key points, or a box too small to be a person.
     """
     confident = scores >= CONFIDENT_SCORE
-    if confident.sum() < MIN_CONFIDENT_SHARE * len(scores):
+    if np.count_nonzero(confident) < MIN_CONFIDENT_SHARE * len(scores):
         return None
     points = keypoints_xy[confident].astype(np.float64)
     low, high = points.min(axis=0), points.max(axis=0)
@@ -58,7 +40,40 @@ def glide(previous: Box, found: Box) -> Box:
 
 def overlap(first: Box, second: Box) -> float:
     """Intersection over union of two boxes (4,) xyxy."""
-    sides = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
-    shared = float(np.prod(np.maximum(sides, 0)))
-    union = float(np.prod(first[2:] - first[:2]) + np.prod(second[2:] - second[:2])) - shared
-    return shared / union if union > 0 else 0.0
+    return float(overlaps(first[None], second[None])[0, 0])
+
+
+def overlaps(first: Box, second: Box) -> NDArray[np.float64]:
+    """Intersection over union of each of the boxes (M, 4) xyxy with each of (N, 4): (M, N)."""
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    shared = np.maximum(high - low, 0).prod(axis=2)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (first, second)]
+    union = areas[0][:, None] + areas[1][None] - shared
+    shares: NDArray[np.float64] = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return shares
+
+
+def similarities(first: Points, second: Points, sigmas: Sequence[float]) -> NDArray[np.float64]:
+    """OKS of each pose (M, K, 2) with each of (N, K, 2), all points counted alike: (M, N).
+
+    The scale is the root of the area of the box around the first pose's points, as in COCO's `area` of a person.
+    """
+    squared = ((first[:, None].astype(np.float64) - second[None]) ** 2).sum(axis=3)  # (M, N, K)
+    areas = np.maximum(np.ptp(first, axis=1).astype(np.float64).prod(axis=1), 1.0)  # (M,)
+    variances = (2 * np.asarray(sigmas, dtype=np.float64)) ** 2
+    return np.exp(-squared / (2 * variances * areas[:, None, None])).mean(axis=2)  # type: ignore[no-any-return]
+
+
+def matches(likeness: NDArray[np.float64], least: float) -> list[tuple[int, int]]:
+    """Pairs (row, column) of a matrix, each row and column at most once: the most alike first, none under `least`."""
+    pairs, rows, columns = [], set(), set()
+    for index in np.argsort(-likeness, axis=None, kind="stable").tolist():
+        row, column = divmod(index, likeness.shape[1])
+        if likeness[row, column] < least:
+            break
+        if row not in rows and column not in columns:
+            rows.add(row)
+            columns.add(column)
+            pairs.append((row, column))
+    return pairs

@@ -1,21 +1,15 @@
-"""The box that follows a person."""
+"""Boxes around poses, and how alike boxes and poses are."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from runtime.results import PoseResult
-from runtime.tracking import CONFIDENT_SCORE, Follower, box_around, glide, overlap
+from runtime.tracking import CONFIDENT_SCORE, box_around, glide, matches, overlap, overlaps, similarities
 
 SIZE_WH = (640, 480)
 POINTS = np.array([[300, 100], [280, 200], [320, 200], [290, 300]], np.float32)
 SURE = np.full(4, 0.9, np.float32)
-
-
-def result_of(points: np.ndarray, scores: np.ndarray) -> PoseResult:
-    boxes = np.array([[0, 0, *SIZE_WH]], np.float32)
-    return PoseResult(points[None], scores[None], boxes, tuple("abcd"), (), SIZE_WH, {})
 
 
 def test_box_holds_the_pose_with_a_margin():
@@ -56,17 +50,38 @@ def test_box_glides_to_a_near_pose_and_jumps_to_a_far_one():
     np.testing.assert_array_equal(glide(previous, far), far)
 
 
-def test_follower_searches_finds_follows_and_searches_again():
-    follower = Follower()
-    assert follower.boxes_xyxy is None
-    follower.update(result_of(POINTS, SURE))
-    assert follower.boxes_xyxy.shape == (1, 4)
-    follower.update(result_of(POINTS, SURE * 0.1))
-    assert follower.boxes_xyxy is None
+def test_overlaps_are_those_of_each_pair():
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(0, 50, (2, 7, 2))
+    first, second = (np.hstack([c, c + rng.uniform(1, 40, (7, 2))]) for c in corners)
+    expected = [[overlap(a, b) for b in second] for a in first]
+    np.testing.assert_allclose(overlaps(first, second), expected)
+    assert overlaps(first, second[:0]).shape == (7, 0)
 
 
-def test_box_stays_with_a_steady_pose():
-    follower = Follower()
-    for _ in range(50):
-        follower.update(result_of(POINTS, SURE))
-    np.testing.assert_allclose(follower.box_xyxy, box_around(POINTS, SURE, SIZE_WH))
+def slow_oks(first, second, sigmas):
+    """COCO's formula, point by point; the area is that of the box around the first pose."""
+    (x1, y1), (x2, y2) = first.min(axis=0), first.max(axis=0)
+    area = (x2 - x1) * (y2 - y1)
+    terms = []
+    for a, b, sigma in zip(first, second, sigmas, strict=True):
+        squared = (a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2
+        terms.append(np.exp(-squared / (2 * area * (2 * sigma) ** 2)))
+    return np.mean(terms)
+
+
+def test_similarity_is_cocos_oks():
+    rng = np.random.default_rng(1)
+    sigmas = (0.026, 0.079, 0.107, 0.06)
+    first = np.float32(POINTS + rng.normal(0, 9, (3, 4, 2)))
+    second = np.float32(POINTS + rng.normal(0, 9, (2, 4, 2)))
+    expected = [[slow_oks(a.astype(float), b.astype(float), sigmas) for b in second] for a in first]
+    np.testing.assert_allclose(similarities(first, second, sigmas), expected, rtol=1e-5)
+    np.testing.assert_allclose(np.diag(similarities(first, first, sigmas)), 1)
+
+
+def test_matches_take_the_most_alike_first_and_each_once():
+    likeness = np.array([[0.9, 0.8, 0.1], [0.85, 0.2, 0.3]])
+    assert matches(likeness, 0.25) == [(0, 0), (1, 2)]
+    assert matches(likeness, 0.5) == [(0, 0)]
+    assert matches(np.zeros((0, 3)), 0.1) == []

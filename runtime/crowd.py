@@ -1,0 +1,71 @@
+"""Following several people: a detector every n frames, boxes around the last key points in between."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from runtime.detectors import Detect
+from runtime.following import Estimate, choose
+from runtime.geometry import Image
+from runtime.identities import Identities
+from runtime.results import PoseResult
+from runtime.tracking import MIN_OVERLAP, Box, box_around, glide, matches, overlaps, similarities
+
+SAME_POSE_OKS = 0.7  # two poses of one frame that are this alike show one person
+
+
+class Crowd:
+    """Remembers where the people are. One per video.
+
+    A detected box that overlaps a followed one replaces it; the others are new people. Somebody whom the detector
+    misses is followed all the same, until the key points are lost.
+    """
+
+    def __init__(
+        self, estimate: Estimate, detect: Detect, detect_every: int, identities: Identities, sigmas: Sequence[float]
+    ) -> None:
+        self._estimate, self._detect, self._detect_every = estimate, detect, detect_every
+        self._identities, self._sigmas = identities, sigmas
+        self._frames = 0
+        self.boxes_xyxy: Box = np.zeros((0, 4))  # px, of those who are followed
+
+    def see(self, image: Image, time_s: float) -> PoseResult:
+        """Everybody in the next frame, with ids."""
+        started = time.perf_counter()
+        if self._frames % self._detect_every == 0:
+            self.boxes_xyxy = merge(self.boxes_xyxy, self._detect(image).boxes_xyxy)
+        detect_ms = (time.perf_counter() - started) * 1000
+        self._frames += 1
+        result = self._estimate(image, self.boxes_xyxy)
+        rows, boxes = self._followed(result)
+        result = choose(result, rows)
+        ids = self._identities.assign(result.keypoints_xy, result.scores, boxes, time_s)
+        self.boxes_xyxy = boxes
+        return replace(result, ids=ids, timing_ms={"detect": detect_ms, **result.timing_ms})
+
+    def _followed(self, result: PoseResult) -> tuple[np.ndarray, Box]:
+        """Rows (M,) of those who are not lost and not there twice, and their next boxes (M, 4) px."""
+        rows: list[int] = []
+        boxes: list[Box] = []
+        alike = similarities(result.keypoints_xy, result.keypoints_xy, self._sigmas) > SAME_POSE_OKS  # (N, N)
+        for row in np.argsort(-result.scores.mean(axis=1), kind="stable").tolist():  # the surest first
+            found = box_around(result.keypoints_xy[row], result.scores[row], result.image_size_wh)
+            if found is not None and not alike[np.array(rows, dtype=int), row].any():
+                rows.append(row)
+                boxes.append(glide(self.boxes_xyxy[row], found))
+        order = np.argsort(rows).astype(np.int64)
+        return np.array(rows, dtype=np.int64)[order], np.array(boxes).reshape(-1, 4)[order]
+
+
+def merge(followed: Box, detected: Box) -> Box:
+    """Followed boxes (M, 4), each replaced by the detected one (N, 4) that overlaps it most, then the new ones."""
+    boxes = followed.copy()
+    pairs = matches(overlaps(followed, detected), MIN_OVERLAP)
+    for row, column in pairs:
+        boxes[row] = detected[column]
+    new = sorted(set(range(len(detected))) - {column for _, column in pairs})
+    return np.concatenate([boxes, detected[new]])

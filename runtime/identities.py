@@ -1,0 +1,123 @@
+"""Who is who from frame to frame: ids by the likeness of poses, or by ByteTrack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import BackendUnavailable, InputError
+from runtime.tracking import Box, Points, matches, overlaps, similarities
+
+SAME_PERSON_OKS = 0.3  # of two poses in consecutive frames
+SAME_PERSON_OVERLAP = 0.3  # of their boxes, where the poses differ more
+MEMORY_S = 1.0  # for which somebody lost is remembered
+TRACKERS = "trackers>=2"
+LEAST_CONFIDENCE = 0.1  # of a person that ByteTrack may hold on to
+
+Ids = NDArray[np.int64]
+
+
+class Identities(Protocol):
+    """Gives each person an id. One per video."""
+
+    def assign(self, keypoints_xy: Points, scores: Points, boxes_xyxy: Box, time_s: float) -> Ids:
+        """Ids (N,) of the N poses (N, K, 2), (N, K) with their boxes (N, 4) px; 0 = not sure yet."""
+
+
+@dataclass
+class _Known:
+    """Somebody seen."""
+
+    identity: int
+    keypoints_xy: Points  # (K, 2) px
+    box_xyxy: Box  # (4,) px
+    time_s: float
+
+
+class PoseIdentities:
+    """The most alike poses of two frames are one person, by OKS; then the most overlapping boxes. Ids count from 1."""
+
+    def __init__(self, sigmas: Sequence[float]) -> None:
+        self.sigmas = sigmas
+        self.known: list[_Known] = []
+        self._last = 0
+
+    def assign(self, keypoints_xy: Points, scores: Points, boxes_xyxy: Box, time_s: float) -> Ids:
+        """Ids (N,) of these persons; who resembles nobody of the last second gets a new one."""
+        self.known = [one for one in self.known if time_s - one.time_s <= MEMORY_S]
+        ids = np.zeros(len(keypoints_xy), dtype=np.int64)
+        if self.known and len(ids):
+            poses = similarities(np.stack([one.keypoints_xy for one in self.known]), keypoints_xy, self.sigmas)
+            self._match(ids, poses, SAME_PERSON_OKS)
+            boxes = overlaps(np.stack([one.box_xyxy for one in self.known]), boxes_xyxy)
+            self._match(ids, boxes, SAME_PERSON_OVERLAP)
+        for row in np.flatnonzero(ids == 0):
+            self._last += 1
+            ids[row] = self._last
+        seen = zip(ids.tolist(), keypoints_xy, boxes_xyxy, strict=True)
+        forgotten = [one for one in self.known if one.identity not in ids]
+        self.known = [*forgotten, *(_Known(identity, pose, box, time_s) for identity, pose, box in seen)]
+        return ids
+
+    def _match(self, ids: Ids, likeness: NDArray[np.float64], least: float) -> None:
+        """Fill in ids that are still 0, with identities that are still free."""
+        likeness = likeness.copy()
+        likeness[[one.identity in ids for one in self.known]] = -1
+        likeness[:, ids > 0] = -1
+        for row, column in matches(likeness, least):
+            ids[column] = self.known[row].identity
+
+
+class ByteTrackIdentities:
+    """Roboflow's `trackers.ByteTrackTracker` on the persons' boxes, with the mean score as confidence."""
+
+    def __init__(self, frames_per_second: float) -> None:
+        try:
+            import supervision
+            import trackers
+        except ImportError as error:
+            message = f'tracker="bytetrack" cannot be imported ({error}): pip install "{TRACKERS}"'
+            raise BackendUnavailable(message) from error
+        self._as_detections: Callable[..., Any] = supervision.Detections
+        self._tracker = trackers.ByteTrackTracker(
+            frame_rate=frames_per_second,
+            lost_track_buffer=round(30 * MEMORY_S),
+            track_activation_threshold=LEAST_CONFIDENCE,
+            high_conf_det_threshold=LEAST_CONFIDENCE,
+            minimum_consecutive_frames=1,
+        )
+
+    def assign(self, keypoints_xy: Points, scores: Points, boxes_xyxy: Box, time_s: float) -> Ids:
+        """ByteTrack's ids (N,), counted from 1; 0 where it gives none (yet)."""
+        ids = np.zeros(len(keypoints_xy), dtype=np.int64)
+        confidences = scores.mean(axis=1) if len(scores) else np.zeros(0, dtype=np.float32)
+        tracked = self._tracker.update(
+            self._as_detections(
+                xyxy=boxes_xyxy.astype(np.float32),
+                confidence=confidences,
+                class_id=np.zeros(len(ids), dtype=int),
+                data={"row": np.arange(len(ids))},
+            )
+        )
+        if len(tracked):
+            ids[np.asarray(tracked.data["row"], dtype=int)] = np.asarray(tracked.tracker_id) + 1
+        return ids
+
+
+IDENTITIES = ("oks", "bytetrack")
+
+
+def open_identities(name: str, sigmas: Sequence[float], frames_per_second: float) -> Identities:
+    """What `tracker=` names.
+
+    Raises:
+        InputError: another name.
+        BackendUnavailable: its package is not installed.
+    """
+    if name not in IDENTITIES:
+        raise InputError(f"tracker is {name!r}, legal are {', '.join(IDENTITIES)}")
+    return PoseIdentities(sigmas) if name == "oks" else ByteTrackIdentities(frames_per_second)
