@@ -194,8 +194,8 @@ def progress_text(number: int, source: Source, seconds: float) -> str:
 
 def report(source: Source, save: Path | None, json_path: Path | None) -> None:
     """Say what was left where."""
-    if source.skipped:
-        print(f"{source.skipped} unreadable pictures skipped", file=sys.stderr)
+    if source.faults:
+        print(f"{source.name}: " + ", ".join(f"{what}: {n}" for what, n in source.faults.items()), file=sys.stderr)
     for path in (save, json_path):
         if path is not None and str(path) != "-":
             print(f"written: {path}", file=sys.stderr)

@@ -66,7 +66,7 @@ def test_a_folder_is_saved_as_a_folder_without_its_bad_picture(command, photo, c
     (photo.parent / "broken.jpg").write_bytes(b"broken")
     assert command("--source", photo.parent, "--save", "drawn") == 0
     assert [path.name for path in Path("drawn").iterdir()] == ["photo.png"]
-    assert "1 unreadable pictures skipped" in capsys.readouterr().err
+    assert "picture unreadable: 1" in capsys.readouterr().err
 
 
 def test_pictures_of_the_same_name_are_both_kept(command, photo):

@@ -1,0 +1,124 @@
+"""Video files, read to their end: behind a broken part too, which is reported."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+
+from runtime.errors import InputError
+from runtime.geometry import Image
+from runtime.pictures import IMAGE_EXTENSIONS
+from runtime.source import DEFAULT_FPS, RawFrame, Source
+
+VIDEO_EXTENSIONS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
+GAP_S, GAP_INTERVALS = 0.5, 4  # time stamps that jump by more than both are a gap
+ENDED_EARLY_SHARE = 0.9  # of the frames that a video announces: many announce a few too many
+
+log = logging.getLogger(__name__)
+
+
+class VideoFile(Source):
+    """Frames in order, with the file's own time stamps."""
+
+    capture: cv2.VideoCapture
+
+    def __iter__(self) -> Iterator[RawFrame]:
+        index, num_frames, time_s, image = 0, 0, 0.0, None
+        while True:
+            following = self._read()
+            found = self._behind_break(index, image) if following is None else None
+            if found is not None:
+                index, following = found
+            if following is None:
+                break
+            stamp_s = self._stamp_s(num_frames, time_s)
+            if num_frames and found is None:
+                self._report_gap(time_s, stamp_s)
+            image, time_s = following, stamp_s
+            yield RawFrame(index, time_s, self.name, image)
+            index, num_frames = index + 1, num_frames + 1
+        self._check_end(num_frames)
+
+    def _read(self) -> Image | None:
+        """The next frame; None at the end, or where the file is broken."""
+        try:
+            read, image = self.capture.read()
+        except cv2.error:
+            return None
+        return np.asarray(image, dtype=np.uint8) if read and image is not None else None
+
+    def _stamp_s(self, num_frames: int, previous_s: float) -> float:
+        """The file's own time stamp of the frame just read where it moves on, else one frame after the previous."""
+        stamp_s = self.capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        return stamp_s if num_frames == 0 or stamp_s > previous_s else previous_s + 1 / self.fps
+
+    def _report_gap(self, previous_s: float, stamp_s: float) -> None:
+        if stamp_s - previous_s > max(GAP_S, GAP_INTERVALS / self.fps):
+            self.faults["gap in the video"] += 1
+            log.warning("%s: no frame can be read between %.2f s and %.2f s", self.name, previous_s, stamp_s)
+
+    def _behind_break(self, index: int, last: Image | None) -> tuple[int, Image] | None:
+        """The first frame from `index` on that can be read by jumping there; None when the video is at its end.
+
+        Steps double until a frame can be read, then halve back to the first one that can.
+        """
+        if last is None or self.count is None or index >= self.count:
+            return None
+        image = self._jump(self.count - 1)
+        if image is not None and np.array_equal(image, last):
+            return None  # the end was reached: frames are missing before it
+        unreadable, readable, step = index - 1, None, 1
+        while readable is None and unreadable < self.count - 1:
+            target = min(unreadable + step, self.count - 1)
+            unreadable, readable = (target, None) if self._jump(target) is None else (unreadable, target)
+            step *= 2
+        while readable is not None and readable - unreadable > 1:
+            middle = (unreadable + readable) // 2
+            unreadable, readable = (middle, readable) if self._jump(middle) is None else (unreadable, middle)
+        image = None if readable is None else self._jump(readable)
+        if readable is None or image is None or np.array_equal(image, last):
+            return None
+        self.faults["break in the video"] += 1
+        log.warning("%s: broken at frame %d, goes on at frame %d of %d", self.name, index, readable, self.count)
+        return readable, image
+
+    def _jump(self, index: int) -> Image | None:
+        self.capture.set(cv2.CAP_PROP_POS_FRAMES, index)
+        return self._read()
+
+    def _check_end(self, num_frames: int) -> None:
+        """Tell an end from a break: no frame at all, or fewer than announced."""
+        if num_frames == 0:
+            raise InputError(f"video {self.name}: no frame can be read")
+        if self.count is not None and num_frames < ENDED_EARLY_SHARE * self.count:
+            self.faults["frames missing"] += self.count - num_frames
+            log.warning("%s: %d of %d frames could be read", self.name, num_frames, self.count)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.capture.release()
+
+
+def open_video(name: str) -> VideoFile:
+    """Open a file, or the URL of one.
+
+    Raises:
+        InputError: it is no video that OpenCV knows.
+    """
+    capture = cv2.VideoCapture(name)
+    if not capture.isOpened():
+        legal = " ".join((*IMAGE_EXTENSIONS, *VIDEO_EXTENSIONS))
+        raise InputError(f"{name}: cannot be opened as a video: damaged, or not one ({legal})")
+    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    video = VideoFile("video", name, fps=fps_of(capture), count=count if count > 0 else None)
+    video.capture = capture
+    return video
+
+
+def fps_of(capture: cv2.VideoCapture) -> float:
+    """Frames per second that a capture announces, or DEFAULT_FPS where that is nonsense."""
+    fps = capture.get(cv2.CAP_PROP_FPS)
+    return fps if 1 <= fps <= 1000 else DEFAULT_FPS

@@ -1,0 +1,89 @@
+"""A camera that fails on a timetable, in place of cv2.VideoCapture."""
+
+from __future__ import annotations
+
+import threading
+import time
+from itertools import accumulate
+
+import cv2
+import numpy as np
+
+FRAME_S = 0.01
+SIZES_WH = {"small": (160, 120)}
+SIZE_WH = (320, 240)
+
+
+class FakeCamera:
+    """Behaves by the clock: ("ok", 0.5), ("block", 3), ... seconds each; the last behaviour stays.
+
+    ok, small: pictures with noise. freeze: the same picture again and again. empty: reads that give nothing. gone: the
+    same, and it cannot be opened either. hang: a read that never returns. gray, none, odd: pictures that are none.
+    """
+
+    def __init__(self, *timetable: tuple[str, float]) -> None:
+        self.behaviours = [name for name, _ in timetable]
+        self.ends_s = list(accumulate(seconds for _, seconds in timetable))
+        self.started_s: float | None = None
+        self.opened = self.released = 0
+        self.frozen = picture(SIZE_WH, 0)
+        self.captures: list[FakeCapture] = []
+
+    @property
+    def behaviour(self) -> str:
+        self.started_s = self.started_s or time.monotonic()
+        passed_s = time.monotonic() - self.started_s
+        for name, end_s in zip(self.behaviours, self.ends_s, strict=True):
+            if passed_s < end_s:
+                return name
+        return self.behaviours[-1]
+
+    def __call__(self, *args: object) -> FakeCapture:
+        self.opened += 1
+        self.captures.append(FakeCapture(self))
+        return self.captures[-1]
+
+
+class FakeCapture:
+    """One connection."""
+
+    def __init__(self, camera: FakeCamera) -> None:
+        self.camera, self.number, self.is_open = camera, 0, camera.behaviour != "gone"
+        self.reading = threading.Lock()
+
+    def isOpened(self) -> bool:
+        return self.is_open
+
+    def get(self, what: int) -> float:
+        return 1 / FRAME_S if what == cv2.CAP_PROP_FPS else -1.0
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        with self.reading:
+            time.sleep(FRAME_S)
+            while self.camera.behaviour == "hang":
+                time.sleep(1000)
+            while self.camera.behaviour == "block":
+                time.sleep(FRAME_S)
+            return self._picture(self.camera.behaviour)
+
+    def _picture(self, behaviour: str) -> tuple[bool, np.ndarray | None]:
+        self.number += 1
+        if behaviour in ("empty", "gone"):
+            return False, None
+        if behaviour == "none":
+            return True, None
+        if behaviour == "odd":
+            return True, np.zeros((4, 4, 2), np.float32)
+        if behaviour == "freeze":
+            return True, self.camera.frozen
+        image = picture(SIZES_WH.get(behaviour, SIZE_WH), self.number)
+        return True, image[:, :, 0] if behaviour == "gray" else image
+
+    def release(self) -> None:
+        assert self.reading.acquire(blocking=False), "released while it is read: real drivers crash"
+        self.camera.released += 1
+
+
+def picture(size_wh: tuple[int, int], seed: int) -> np.ndarray:
+    """Noise (H, W, 3)."""
+    return np.random.default_rng(seed).integers(0, 256, (size_wh[1], size_wh[0], 3), dtype=np.uint8)

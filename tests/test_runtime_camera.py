@@ -1,0 +1,167 @@
+"""Cameras that fail: noticed within 2 s, reported, opened again; nobody ever waits inside a driver."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from itertools import pairwise
+
+import cv2
+import pytest
+from cameras import FakeCamera
+
+from runtime import camera as camera_module
+from runtime.errors import InputError
+from runtime.video import open_source
+
+NOTICED_WITHIN_S = 2.0
+
+
+@pytest.fixture
+def plug_in(monkeypatch):
+    """Put a fake camera where OpenCV finds it."""
+
+    def plug(*timetable):
+        fake = FakeCamera(*timetable)
+        monkeypatch.setattr(cv2, "VideoCapture", fake)
+        return fake
+
+    return plug
+
+
+def watch(source, seconds):
+    """Frames with the moment of their arrival, for so many seconds."""
+    frames, started = [], time.monotonic()
+    for frame in source:
+        frames.append((time.monotonic() - started, frame))
+        if time.monotonic() - started > seconds:
+            return frames
+    return frames
+
+
+def test_frames_come_in_order_with_their_time(plug_in):
+    plug_in(("ok", 60))
+    with open_source("0") as source:
+        frames = [frame for _, frame in watch(source, 0.5)]
+        assert source.kind == "camera" and source.is_live and source.is_continuous and source.count is None
+    assert len(frames) > 20 and frames[0].time_s == 0
+    assert all(a.index < b.index and a.time_s < b.time_s for a, b in pairwise(frames))
+    assert not source.faults
+
+
+def test_a_slow_reader_gets_the_newest_frame_and_sees_what_it_missed(plug_in):
+    plug_in(("ok", 60))
+    with open_source(0) as source:
+        frames = iter(source)
+        first = next(frames)
+        time.sleep(0.5)
+        second = next(frames)
+        assert second.index - first.index > 20 and second.time_s > 0.4
+        assert source.reader.dropped >= second.index - first.index - 2
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "fault", "said"),
+    [
+        ("block", "blocked", "gives no frame for 1.5 s"),
+        ("empty", "no frames", "gives no more frames"),
+        ("none", "no frames", "gives no more frames"),
+        ("odd", "no frames", "gives no more frames"),
+        ("gone", "no frames", "gives no more frames"),
+        ("freeze", "picture frozen", "shows the same picture for 1.5 s"),
+    ],
+)
+def test_a_fault_is_noticed_reported_and_survived(plug_in, caplog, behaviour, fault, said):
+    fake = plug_in(("ok", 0.3), (behaviour, 2.5), ("ok", 60))
+    with caplog.at_level(logging.WARNING), open_source("0") as source:
+        frames = [frame for _, frame in watch(source, 4.5)]
+    assert source.faults == {fault: 1, "reconnected": 1} and fake.opened >= 2
+    warnings = {record.message.split(": ", 1)[1]: record.created for record in caplog.records}
+    reported_s = next(created for text, created in warnings.items() if text.startswith(said))
+    began_s = time.time() - time.monotonic() + fake.started_s + 0.3
+    assert 0 < reported_s - began_s < NOTICED_WITHIN_S
+    assert any(text.startswith("back after") for text in warnings)
+    assert all(a.index < b.index for a, b in pairwise(frames))
+    assert fake.released == fake.opened  # nothing is left open
+
+
+def test_a_read_that_never_returns_is_left_behind(plug_in):
+    """The thread that hangs keeps its capture; the next connection works, and closing does not wait for it."""
+    fake = plug_in(("ok", 0.3), ("hang", 0.5), ("ok", 60))
+    source = open_source("0")
+    frames = watch(source, 3.5)
+    started = time.monotonic()
+    source.close()
+    assert time.monotonic() - started < 0.5
+    assert source.faults == {"blocked": 1, "reconnected": 1} and frames[-1][0] > 3
+    assert fake.released == fake.opened - 1
+
+
+def test_a_camera_that_hangs_for_ever_does_not_pile_up_threads(plug_in, monkeypatch):
+    monkeypatch.setattr(camera_module, "FIRST_FRAME_S", 0.2)
+    monkeypatch.setattr(camera_module, "SILENCE_S", 0.2)
+    monkeypatch.setattr(camera_module, "BACK_OFF_S", (0.01,))
+    fake = plug_in(("ok", 0.3), ("hang", 60))
+    with open_source("0", retry_s=3) as source, pytest.raises(InputError, match="not back within 3 s"):
+        list(source)
+    assert fake.opened <= 1 + camera_module.MAX_HANGING_READERS
+
+
+def test_a_still_scene_is_reported_once_and_then_believed(plug_in, caplog):
+    plug_in(("freeze", 60))
+    with caplog.at_level(logging.WARNING), open_source("0") as source:
+        frames = watch(source, 5)
+    assert source.faults == {"picture frozen": 1, "reconnected": 1} and len(frames) > 100
+
+
+def test_another_size_is_reported_and_goes_on(plug_in, caplog):
+    plug_in(("ok", 0.3), ("small", 60))
+    with caplog.at_level(logging.WARNING), open_source("0") as source:
+        sizes = {frame.image.shape for _, frame in watch(source, 0.6)}
+    assert sizes == {(240, 320, 3), (120, 160, 3)} and source.faults == {"size changed": 1}
+    assert "camera 0: frames are 160 x 120 px large, they were 320 x 240 px" in caplog.text
+
+
+def test_gray_cameras_give_bgr(plug_in):
+    plug_in(("gray", 60))
+    with open_source("0") as source:
+        assert next(iter(source)).image.shape == (240, 320, 3)
+
+
+def test_a_camera_that_does_not_come_back_ends_with_an_error(plug_in):
+    plug_in(("ok", 0.3), ("gone", 60))
+    started = time.monotonic()
+    with open_source("0", retry_s=2) as source, pytest.raises(InputError) as caught:
+        list(source)
+    assert time.monotonic() - started < 4
+    assert "camera 0: gives no more frames after" in str(caught.value) and "not back within 2 s" in str(caught.value)
+
+
+@pytest.mark.parametrize("behaviour", ["ok", "block", "hang", "gone"])
+def test_closing_from_another_thread_ends_the_reading(plug_in, behaviour):
+    plug_in(("ok", 0.2), (behaviour, 60))
+    source = open_source("0")
+    threading.Timer(1.0, source.close).start()
+    started = time.monotonic()
+    list(source)
+    assert time.monotonic() - started < 2
+
+
+def test_a_camera_that_is_not_there_is_named(plug_in):
+    plug_in(("gone", 60))
+    with pytest.raises(InputError, match="camera 3 cannot be opened: not there, in use, or not permitted"):
+        open_source("3")
+
+
+def test_a_stream_that_does_not_answer_is_an_error_in_time(plug_in, monkeypatch):
+    monkeypatch.setattr(camera_module, "FIRST_FRAME_S", 0.3)
+    monkeypatch.setattr(cv2, "VideoCapture", lambda *args: time.sleep(1000))
+    with pytest.raises(InputError, match="rtsp://nobody/x: the stream cannot be opened"):
+        open_source("rtsp://nobody/x")
+
+
+def test_a_url_of_a_video_is_a_video(moving_dots):
+    clip, truth = moving_dots
+    with open_source(f"file://{clip}") as source:
+        assert source.kind == "video" and len(list(source)) == len(truth)
