@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from runtime.detectors import Detect
+from runtime.detections import Detect
 from runtime.following import Estimate, choose
 from runtime.geometry import Image
 from runtime.identities import Identities

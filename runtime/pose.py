@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from runtime.backends import Backend, engine_for, open_backend
 from runtime.cropping import Cropper
 from runtime.crowd import Crowd
-from runtime.detectors import Detect, open_detector
+from runtime.detections import Detect
+from runtime.detectors import open_detector
 from runtime.errors import InputError, ModelFileError
 from runtime.following import OnePerson
 from runtime.identities import IDENTITIES, open_identities

@@ -1,4 +1,4 @@
-"""ONNX files in ONNX Runtime, on CPU, CUDA or Core ML."""
+"""ONNX files in ONNX Runtime, on CPU, CUDA or Core ML: artifacts, and the networks of detectors."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.backends.network import NetworkInput
 from runtime.errors import BackendUnavailable, ModelFileError
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "coreml": "CoreMLExecutionProvider"}
@@ -18,26 +19,8 @@ class OnnxRuntimeBackend:
     """One inference session; safe to use from several threads."""
 
     def __init__(self, path: Path, device: str, threads: int) -> None:
-        import onnxruntime
-
-        provider = PROVIDERS[device]
-        if provider not in onnxruntime.get_available_providers():
-            built = ", ".join(name for name, its in PROVIDERS.items() if its in onnxruntime.get_available_providers())
-            raise BackendUnavailable(f"this onnxruntime cannot run on '{device}', it can on {built}")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # errors come as exceptions
-        options.add_session_config_entry(EXTERNAL_FOLDER_KEY, str(path / "none"))  # external data is never found
-        try:
-            # the bytes, not the path: so weights outside the checked file are refused
-            session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=provider_list(provider))
-        except Exception as error:
-            raise ModelFileError(f"{path}: onnxruntime cannot load it: {error}") from error
-        if provider not in session.get_providers():
-            raise BackendUnavailable(f"onnxruntime cannot start '{device}' on this machine (missing driver or library)")
-        self.session = session
-        self.input_name = session.get_inputs()[0].name
+        self.session = open_session(path, device, threads)
+        self.input_name = self.session.get_inputs()[0].name
 
     def infer(self, crops: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Crops (N, 3, H, W) -> key points (N, K, 2), fractions of the crop; scores (N, K)."""
@@ -49,6 +32,51 @@ class OnnxRuntimeBackend:
         del self.session
 
 
+class OnnxRuntimeNetwork:
+    """Any network with one input: what detectors run in. Safe to use from several threads."""
+
+    def __init__(self, path: Path, device: str, threads: int) -> None:
+        self.session = open_session(path, device, threads)
+        self.inputs = [
+            NetworkInput(one.name, tuple(n if isinstance(n, int) else None for n in one.shape), _dtype_of(one.type))
+            for one in self.session.get_inputs()
+        ]
+
+    def run(self, batch: NDArray[Any]) -> list[NDArray[Any]]:
+        """The input -> all outputs, in the file's order."""
+        outputs: list[NDArray[Any]] = self.session.run(None, {self.inputs[0].name: batch})
+        return outputs
+
+
+def open_session(path: Path, device: str, threads: int) -> Any:
+    """An `onnxruntime.InferenceSession` on exactly that device; external data is refused."""
+    import onnxruntime
+
+    provider = PROVIDERS[device]
+    if provider not in onnxruntime.get_available_providers():
+        built = ", ".join(name for name, its in PROVIDERS.items() if its in onnxruntime.get_available_providers())
+        raise BackendUnavailable(f"this onnxruntime cannot run on '{device}', it can on {built}")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # errors come as exceptions
+    options.add_session_config_entry(EXTERNAL_FOLDER_KEY, str(path / "none"))  # external data is never found
+    try:
+        # the bytes, not the path: so weights outside the checked file are refused
+        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=provider_list(provider))
+    except Exception as error:
+        raise ModelFileError(f"{path}: onnxruntime cannot load it: {error}") from error
+    if provider not in session.get_providers():
+        raise BackendUnavailable(f"onnxruntime cannot start '{device}' on this machine (missing driver or library)")
+    return session
+
+
 def provider_list(provider: str) -> list[str]:
     """The asked-for provider first; CPU behind it for the operations that accelerators leave to their host."""
     return [provider] if provider == PROVIDERS["cpu"] else [provider, PROVIDERS["cpu"]]
+
+
+def _dtype_of(onnx_type: str) -> str:
+    """ "tensor(float)" -> "float32", "tensor(uint8)" -> "uint8"."""
+    name = onnx_type.removeprefix("tensor(").removesuffix(")")
+    return {"float": "float32", "double": "float64"}.get(name, name)
