@@ -57,7 +57,7 @@ class Smoother:
             return result
         smoothed = np.empty_like(result.keypoints_xy)
         for row, identity in enumerate(result.ids.tolist()):
-            one = self.filters.get(identity)
+            one = self.filters.get(identity) if identity else None  # 0 = nobody in particular
             if one is None or time_s - one.time_s > RESET_AFTER_S:
                 one = self.filters[identity] = PersonFilter(self.smoothing)
             smoothed[row] = one.step(result.keypoints_xy[row].astype(np.float64), time_s)

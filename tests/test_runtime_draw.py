@@ -5,7 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from runtime.draw import COLOURS_BGR, LIMB_SHARE, MIN_LIMB_PX, draw_poses, draw_text, limb_width_px, side_of
+from runtime.draw import (
+    COLOURS_BGR,
+    LIMB_SHARE,
+    MIN_LIMB_PX,
+    PERSONS_BGR,
+    Style,
+    draw_poses,
+    draw_text,
+    limb_width_px,
+    side_of,
+)
+from runtime.errors import InputError
 
 NAMES = ("nose", "left_hip", "right_hip")
 POINTS = np.array([[[100.5, 50.5], [140.5, 150.5], [60.5, 150.5]]], np.float32)
@@ -62,6 +73,44 @@ def test_line_width_follows_the_person():
     image = np.zeros((1000, 1000, 3), np.uint8)
     assert limb_width_px(POINTS[0], image) < limb_width_px(POINTS[0] * 4, image) <= 1000 * LIMB_SHARE
     assert limb_width_px(POINTS[0, :0], image) == MIN_LIMB_PX
+
+
+def styled(ids=None, **values):
+    image = np.full((200, 200, 3), 128, np.uint8)
+    return draw_poses(image, POINTS, SURE, NAMES, SKELETON, style=Style(**values), ids=ids)
+
+
+def test_a_style_without_values_changes_nothing():
+    np.testing.assert_array_equal(styled(), drawn())
+
+
+def test_colours_can_be_set_by_side_and_by_key_point():
+    picture = styled(colours_bgr={"left": (1, 2, 3), "right_hip": (4, 5, 6)})
+    assert picture[150, 140].tolist() == [1, 2, 3] and picture[150, 60].tolist() == [4, 5, 6]
+    assert picture[50, 100].tolist() == list(COLOURS_BGR["middle"])
+
+
+def test_the_skeleton_can_be_replaced_by_names():
+    picture = styled(skeleton=[("left_hip", "right_hip")])
+    assert (picture[150, 100] == COLOURS_BGR["middle"]).all() and (picture[100, 121] == 128).all()
+    assert (styled(skeleton=[])[150, 100] == 128).all()
+    with pytest.raises(InputError, match="'tail', legal are nose, left_hip, right_hip"):
+        styled(skeleton=[("nose", "tail")])
+
+
+def test_thresholds_width_and_outline_can_be_set():
+    np.testing.assert_array_equal(styled(threshold=0.95), drawn(threshold=0.95))
+    change = [int((styled(width=width) != 128).sum()) for width in (1, 2, 4)]
+    assert change[0] < change[1] < change[2]
+    assert (styled(outline_bgr=(0, 0, 255)) != drawn()).any()
+
+
+def test_people_can_have_their_own_colours_boxes_and_ids():
+    one, same, other = (styled(ids=np.array([number]), by_person=True) for number in (1, 1 + len(PERSONS_BGR), 2))
+    np.testing.assert_array_equal(one, same)
+    assert (one != other).any() and tuple(one[150, 100]) == PERSONS_BGR[0]
+    boxed, numbered = styled(show_boxes=True), styled(ids=np.array([12]), show_boxes=True)
+    assert (boxed != drawn()).any() and (numbered != boxed).any()
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,13 @@ def test_frames_without_ids_or_people_pass_through():
     assert len(smoother.smooth(result_of(ids=[]), 0.1)) == 0
 
 
+def test_people_without_an_id_yet_are_not_smoothed():
+    smoother = Smoother(Smoothing())
+    for index in range(5):
+        poses = [POSE + 10 * index, POSE + 300]
+        np.testing.assert_array_equal(smoother.smooth(result_of(*poses, ids=[0, 0]), index / 30).keypoints_xy, poses)
+
+
 def test_time_stamps_that_stand_still_do_no_harm():
     smoother = Smoother(Smoothing())
     for _ in range(3):
