@@ -37,7 +37,7 @@ from benchmarks.msda import device_name, write
 from converters.conversion import quiet
 from converters.formats import FORMATS, check_installed, write_artifact
 from converters.graph import ExportGraph
-from converters.parity import MAX_PX
+from converters.parity import LIMITS
 from converters.recipe import Recipe
 from converters.rewrites import REWRITES
 from runtime.backends import open_backend
@@ -140,7 +140,7 @@ def main(argv: list[str] | None = None) -> int:
     print(title, table.as_text(rows(cells)), sep="\n")
     if args.markdown:
         write(args.markdown, f"{title}\n\n{table.as_markdown(rows(cells))}\n")
-    wrong = [cell for cell in cells if not cell.difference_px <= MAX_PX["fp32"]]
+    wrong = [cell for cell in cells if not cell.difference_px <= LIMITS["fp32"].max_px]
     for cell in wrong:
         print(f"FAIL  {' '.join(cell[:3])}: differs by {cell.difference_px:.2g} px", file=sys.stderr)
     return WRONG if wrong else 0

@@ -20,10 +20,12 @@ from tfpose_edge.checkpoint import check_target, written_whole
 DESCRIPTION = """\
 Turn a TFPose checkpoint into artifacts for other engines, each with a sidecar (<artifact>.json) that
 says what is inside. Every artifact is run on 64 crops and its key points are compared with the
-checkpoint's; if they differ by more than 0.05 px, nothing is written.
+checkpoint's. Over the limit of its precision nothing is written: fp32 0.05 px; fp16 99 % within 1 px and
+all within 4 px; int8 95 % within 4 px; and where people are labelled, AP falls by 0.2, 0.2 and 1 at most.
 
   python -m converters runs/tiny/best.safetensors --to onnx openvino coreml executorch
   python -m converters best.safetensors --to onnx --calibration person_keypoints.json:images:1-64
+  python -m converters best.safetensors --to onnx openvino --precision int8 --calibration coco:DIR:val2017
   python -m converters best.safetensors --to onnx --batch 4 --output deploy
 
 Then: python -m runtime.webcam --model deploy/pose.onnx
@@ -39,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = build_parser()
     args = parser.parse_args(argv)
     options = Options(
-        args.precision, args.sampler, args.rewrites, args.batch, args.calibration, args.accept, args.debug
+        args.precision, args.sampler, args.rewrites, args.batch, args.calibration, args.crops, args.accept, args.debug
     )
     output = args.output or args.checkpoint.parent
     try:
@@ -75,7 +77,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--to", nargs="+", required=True, choices=FORMATS, metavar="FORMAT", help=", ".join(FORMATS))
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help=precision_help())
     parser.add_argument(
-        "--calibration", metavar="DATA", help="ANN.json:IMAGES[:FIRST-LAST] to compare on (default: rendered people)"
+        "--calibration",
+        metavar="DATA",
+        help="people to compare on, and others of them for the ranges of int8 (default: rendered people)",
+    )
+    parser.add_argument(
+        "--crops", type=batch_size, default=64, metavar="N", help="how many people to compare on (default 64)"
     )
     parser.add_argument(
         "--sampler", choices=("auto", *EXPORTABLE), default="auto",

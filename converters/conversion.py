@@ -5,33 +5,26 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from converters.errors import ConversionError
 from converters.formats import FORMATS, NAIVE_SAMPLER, check_installed, write_artifact
 from converters.graph import ExportGraph
-from converters.parity import Outputs, Parity, artifact_outputs, compare, reference_outputs, runners
-from converters.recipe import Recipe
+from converters.parity import Parity, artifact_outputs, compare, runners
 from converters.rewrites import REWRITES
 from converters.sidecar import provenance, write_sidecar
+from converters.source import Source, load_source
 from converters.staging import staging
 from runtime.errors import PoseError
 from runtime.sidecar import artifact_files
-from tfpose_edge import TFPose, load_checkpoint, read_provenance
 
 Progress = Callable[[str], None]
-RANGE_CROPS = 64  # that set int8's ranges, at most
-ABSOLUTE_FOLDERS = re.compile(r"(?:(?<=:)|^)(?:[A-Za-z]:)?[\\/](?:[^\\/:]*[\\/])*(?=[^\\/:])")
-"""The folders in front of a file's name, where a path begins at the root or a drive."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +39,8 @@ class Options:
     batch: int = 1
     calibration: str | None = None
     """ANN.json:IMAGES[:FIRST-LAST] to compare on, and to take int8's ranges from; None: rendered people."""
+    crops: int = 64
+    """How many to compare on."""
     accept: bool = False
     """Write artifacts that are over the limit, and say so in the sidecar."""
     debug: bool = False
@@ -81,18 +76,6 @@ class Converted:
     parity: Parity
 
 
-@dataclass(frozen=True)
-class Source:
-    """A loaded checkpoint with what it says about the crops to compare on."""
-
-    checkpoint: Path
-    model: TFPose
-    crops: NDArray[np.uint8]  # (N, 3, H, W)
-    expected: Outputs
-    recipe: Recipe
-    crops_of: str  # what the crops show, in words
-
-
 def convert_checkpoint(
     checkpoint: Path, formats: Sequence[str], output: Path, options: Options, progress: Progress = lambda line: None
 ) -> list[Converted]:
@@ -107,38 +90,11 @@ def convert_checkpoint(
     for name in formats:
         options.check(name)
         check_installed(name)
-    source = load_source(checkpoint, options, progress)
+    progress(f"crops of {options.calibration or 'rendered people'}, through the checkpoint")
+    source = load_source(checkpoint, options.precision, options.calibration, options.crops)
     with staging(output) as folder:
         converted = [convert_one(source, name, folder, options, progress) for name in formats]
     return [replace(one, file=output / one.file.name) for one in converted]
-
-
-def load_source(checkpoint: Path, options: Options, progress: Progress) -> Source:
-    """Load the checkpoint and run it on the crops; int8's ranges come from others, where there are enough."""
-    from training.data.calibration import subjects
-
-    try:
-        model = load_checkpoint(checkpoint, sampler=NAIVE_SAMPLER)
-    except ValueError as error:
-        raise ConversionError(str(error)) from error
-    progress(f"crops of {options.calibration or 'rendered people'}, through the checkpoint")
-    others = RANGE_CROPS if options.precision == "int8" else 0
-    compared, rest = subjects(model.config.input_size_wh, model.config.padding, options.calibration, others=others)
-    ranges = (rest or compared).crops if others else None
-    expected = reference_outputs(model, compared.crops)
-    recipe = Recipe(options.precision, ranges)
-    return Source(checkpoint, model, compared.crops, expected, recipe, words(options, rest is not None))
-
-
-def words(options: Options, has_others: bool) -> str:
-    """What the crops show, without paths of this machine."""
-    from training.data.spec import DataSpec
-
-    data = DataSpec.parse(options.calibration).annotations.name if options.calibration else None
-    crops = f"persons of {data}" if data else "rendered people"
-    if options.precision != "int8":
-        return crops
-    return f"{crops}; ranges of int8 from {'others of them' if has_others else 'the same'}"
 
 
 def convert_one(source: Source, name: str, folder: Path, options: Options, progress: Progress) -> Converted:
@@ -165,7 +121,7 @@ def convert_one(source: Source, name: str, folder: Path, options: Options, progr
         "sampler": sampler,
         "rewrites": options.rewrites,
         "export": export,
-        "provenance": account(source, name),
+        "provenance": provenance(source.checkpoint, source.training, source.crops_of, FORMATS[name].packages),
     }
     engine = FORMATS[name].engine
     write_sidecar(path, config, facts, parity, {engine: any(one.engine == engine for one in measured)})
@@ -178,7 +134,7 @@ def measure(source: Source, name: str, path: Path, batch: int) -> list[Parity]:
     found = []
     for engine, backend in runners(path, FORMATS[name].engine).items():
         actual = artifact_outputs(backend, source.crops, batch, FORMATS[name].input_dtype, source.expected)
-        found.append(compare(source.expected, actual, source.model.config.input_size_wh, engine))
+        found.append(compare(source.expected, actual, source.model.config.input_size_wh, engine, source.labels))
         backend.close()
     return found
 
@@ -189,23 +145,6 @@ def gate(name: str, parity: Parity, options: Options) -> Parity:
     if violations and not options.accept:
         raise ConversionError(f"{name}: {'; '.join(violations)}; nothing written (--accept writes it all the same)")
     return replace(parity, accepted=bool(violations))
-
-
-def account(source: Source, name: str) -> dict[str, object]:
-    """The sidecar's provenance, without paths of this machine."""
-    training = without_folders(read_provenance(source.checkpoint))
-    return provenance(source.checkpoint, training, source.crops_of, FORMATS[name].packages)
-
-
-def without_folders(value: Any) -> Any:
-    """A JSON value in which absolute paths, also those of ANN.json:IMAGES[:FIRST-LAST], are names; URLs stay."""
-    if isinstance(value, dict):
-        return {key: without_folders(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [without_folders(one) for one in value]
-    if not isinstance(value, str) or "://" in value:
-        return value
-    return ABSOLUTE_FOLDERS.sub("", value)
 
 
 @contextlib.contextmanager

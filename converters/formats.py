@@ -40,12 +40,24 @@ class Format(NamedTuple):
 
 FORMATS: dict[str, Format] = {
     "onnx": Format(
-        ".onnx", "uint8", ("gather", "grid_sample", "tent"), ("onnx", "onnxscript", "onnxruntime"), "onnxruntime"
+        ".onnx",
+        "uint8",
+        ("gather", "grid_sample", "tent"),
+        ("onnx", "onnxscript", "onnxruntime"),
+        "onnxruntime",
+        ("fp32", "fp16"),
     ),
-    "openvino": Format(".xml", "uint8", ("bag", "grid_sample", "gather", "tent"), ("openvino",), "openvino"),
+    "openvino": Format(
+        ".xml",
+        "uint8",
+        ("bag", "grid_sample", "gather", "tent"),
+        ("openvino",),
+        "openvino",
+        ("fp32", "fp16"),
+    ),
     "coreml": Format(".mlpackage", "float32", ("grid_sample", "gather", "tent"), ("coremltools",), "coreml"),
     "executorch": Format(".pte", "float32", ("gather", "tent", "grid_sample"), ("executorch",), "executorch"),
-}
+}  # fmt: skip
 """Name -> row; `converters/<name>.py` has the function `convert(graph, example, path, recipe)`, which returns what the
 sidecar shall say of the export (its key `export`: JSON values by name).
 

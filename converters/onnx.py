@@ -10,6 +10,7 @@ from torch import Tensor
 
 from converters.errors import ConversionError
 from converters.graph import INPUT_NAME, OUTPUT_NAMES, ExportGraph
+from converters.onnx_half import to_half
 from converters.recipe import Recipe
 
 OPSET = 20
@@ -34,6 +35,8 @@ def convert(graph: ExportGraph, example: Tensor, path: Path, recipe: Recipe) -> 
     if proto.ByteSize() > MAX_BYTES:
         raise ConversionError(f"onnx: the model has {proto.ByteSize()} bytes, one file holds {MAX_BYTES}")
     forget_origins(proto)
+    if recipe.precision == "fp16":
+        proto = to_half(proto)
     onnx.checker.check_model(proto, full_check=True)
     path.write_bytes(proto.SerializeToString())
     return {"opset": OPSET}

@@ -13,12 +13,12 @@ from converters.recipe import Recipe
 
 
 def convert(graph: ExportGraph, example: Tensor, path: Path, recipe: Recipe) -> dict[str, Any]:
-    """Write the graph as `path` (.xml) and a .bin beside it, in fp32 and with static shapes."""
+    """Write the graph as `path` (.xml) and a .bin beside it, with static shapes; in fp16 its weights alone are half."""
     import openvino
 
     model = openvino.convert_model(torch.export.export(graph, (example,)), input=[tuple(example.shape)])
     model.inputs[0].get_tensor().set_names({INPUT_NAME})
     for output, name in zip(model.outputs, OUTPUT_NAMES, strict=True):
         output.get_tensor().set_names({name})
-    openvino.save_model(model, path, compress_to_fp16=False)
+    openvino.save_model(model, path, compress_to_fp16=recipe.precision == "fp16")
     return {}

@@ -11,13 +11,30 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from converters.accuracy import Accuracy, Labels
 from converters.errors import ConversionError
 from runtime.backends import Backend, open_backend
 from tfpose_edge import TFPose
 
 Array = NDArray[np.float32]
-MAX_PX = {"fp32": 0.05}  # largest distance that passes, by precision
-MAX_SCORE_DIFFERENCE = {"fp32": 0.01}
+
+
+class Limits(NamedTuple):
+    """What passes, in crop pixels, shares and points of AP."""
+
+    max_px: float = np.inf
+    within_1px: float = 0.0
+    within_4px: float = 0.0
+    score_difference: float = np.inf  # largest
+    ap_drop: float = np.inf
+
+
+LIMITS = {
+    "fp32": Limits(max_px=0.05, score_difference=0.01, ap_drop=0.2),
+    "fp16": Limits(within_1px=0.99, within_4px=1.0, ap_drop=0.2),
+    "int8": Limits(within_4px=0.95, ap_drop=1.0),
+}
+"""Precision -> limits."""
 MEANINGFUL_PX = 1.0  # a model that moves its key points by less has not been tested by any comparison
 REFERENCE_BATCH = 8
 
@@ -31,7 +48,7 @@ class Outputs(NamedTuple):
 
 @dataclass(frozen=True)
 class Parity:
-    """The distances between two networks' key points over the same crops."""
+    """The distances between two networks' key points over the same crops, and how right both are."""
 
     engine: str  # what ran the artifact
     images: int  # number of crops
@@ -44,15 +61,29 @@ class Parity:
     motion_px: float  # how far the checkpoint's key points go from their means
     meaningful: bool  # motion_px >= MEANINGFUL_PX
     accepted: bool = False  # written in spite of a violation
+    accuracy: Accuracy | None = None  # of the artifact, where the crops are labelled
+    checkpoint_accuracy: Accuracy | None = None  # on the same crops
+
+    @property
+    def ap_drop(self) -> float:
+        """Points of AP that the artifact loses; 0 without labels."""
+        pair = [a.ap for a in (self.checkpoint_accuracy, self.accuracy) if a is not None and a.ap is not None]
+        return pair[0] - pair[1] if len(pair) == 2 else 0.0
 
     def violations(self, precision: str) -> list[str]:
         """What is over the limits of that precision, in words; NaN is over any limit."""
-        found = []
-        if not self.max_px <= MAX_PX[precision]:
-            found.append(f"key points differ by up to {self.max_px:.4g} px (limit {MAX_PX[precision]} px)")
-        if not self.max_score_difference <= MAX_SCORE_DIFFERENCE[precision]:
-            limit = MAX_SCORE_DIFFERENCE[precision]
-            found.append(f"scores differ by up to {self.max_score_difference:.4g} (limit {limit})")
+        limits, found = LIMITS[precision], []
+        if not np.isfinite(self.max_px):
+            found.append("key points are not finite")
+        elif self.max_px > limits.max_px:
+            found.append(f"key points differ by up to {self.max_px:.4g} px (limit {limits.max_px} px)")
+        for px, share, least in ((1, self.within_1px, limits.within_1px), (4, self.within_4px, limits.within_4px)):
+            if not share >= least:
+                found.append(f"{share:.2%} of the key points stay within {px} px (limit {least:.0%})")
+        if not self.max_score_difference <= limits.score_difference:
+            found.append(f"scores differ by up to {self.max_score_difference:.4g} (limit {limits.score_difference})")
+        if not self.ap_drop <= limits.ap_drop:
+            found.append(f"AP falls by {self.ap_drop:.2f} (limit {limits.ap_drop})")
         return found
 
 
@@ -82,8 +113,10 @@ def artifact_outputs(
     return Outputs(np.concatenate(keypoints), np.concatenate(scores))
 
 
-def compare(expected: Outputs, actual: Outputs, input_size_wh: tuple[int, int], engine: str) -> Parity:
-    """Distances of key points in px of crops of that size."""
+def compare(
+    expected: Outputs, actual: Outputs, input_size_wh: tuple[int, int], engine: str, labels: Labels | None = None
+) -> Parity:
+    """Distances of key points in px of crops of that size, and both accuracies where there are labels."""
     size = np.array(input_size_wh, dtype=np.float64)
     distance = np.linalg.norm((actual.keypoints - expected.keypoints) * size, axis=-1)  # (N, K)
     difference = np.abs(actual.scores - expected.scores)
@@ -99,6 +132,8 @@ def compare(expected: Outputs, actual: Outputs, input_size_wh: tuple[int, int], 
         mean_score_difference=float(difference.mean()),
         motion_px=float(motion.max()),
         meaningful=bool(motion.max() >= MEANINGFUL_PX),
+        accuracy=labels.accuracy(*actual) if labels else None,
+        checkpoint_accuracy=labels.accuracy(*expected) if labels else None,
     )
 
 

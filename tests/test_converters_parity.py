@@ -6,9 +6,16 @@ import dataclasses
 
 import numpy as np
 import pytest
+from photographs import write_data_set
 
+from converters.accuracy import Accuracy, Labels
 from converters.errors import ConversionError
 from converters.parity import Outputs, artifact_outputs, compare
+from runtime.geometry import transform_points
+from runtime.skeleton import COCO_17
+from training.data.calibration import subjects
+from training.data.spec import DataSpec
+from training.evaluate import evaluate
 
 SIZE_WH = (100, 200)
 RANDOM = np.random.default_rng(0)
@@ -47,6 +54,60 @@ def test_limits(max_px, score, number):
     parity = compare(EXPECTED, EXPECTED, SIZE_WH, "here")
     parity = dataclasses.replace(parity, max_px=max_px, max_score_difference=score)
     assert len(parity.violations("fp32")) == number
+
+
+@pytest.mark.parametrize(
+    ("precision", "changes", "words"),
+    [
+        ("fp16", {"max_px": 3.9, "within_1px": 0.99}, []),
+        ("fp16", {"max_px": 3.9, "within_1px": 0.9899}, ["98.99% of the key points stay within 1 px (limit 99%)"]),
+        ("fp16", {"max_px": 4.1, "within_4px": 0.999}, ["99.90% of the key points stay within 4 px (limit 100%)"]),
+        ("int8", {"max_px": 90, "within_1px": 0, "within_4px": 0.95, "max_score_difference": 0.5}, []),
+        ("int8", {"max_px": 90, "within_4px": 0.949}, ["94.90% of the key points stay within 4 px (limit 95%)"]),
+        ("int8", {"max_px": np.nan}, ["key points are not finite"]),
+        ("int8", {"accuracy": Accuracy(49.1, 80.0)}, []),
+        ("int8", {"accuracy": Accuracy(48.9, 80.0)}, ["AP falls by 1.10 (limit 1.0)"]),
+        ("fp16", {"accuracy": Accuracy(49.7, 80.0)}, ["AP falls by 0.30 (limit 0.2)"]),
+        ("fp16", {"accuracy": Accuracy(None, 80.0)}, []),
+    ],
+)
+def test_limits_of_precisions(precision, changes, words):
+    parity = compare(EXPECTED, EXPECTED, SIZE_WH, "here")
+    parity = dataclasses.replace(parity, checkpoint_accuracy=Accuracy(50.0, 80.0), **changes)
+    assert parity.violations(precision) == words
+
+
+def test_accuracy_is_that_of_evaluation(tmp_path):
+    data = write_data_set(tmp_path / "coco", 6)
+    compared, _ = subjects(SIZE_WH, 1.25, data)
+    labels = Labels.of(compared, COCO_17, SIZE_WH)
+    truth = np.stack([p.keypoints_xy for p in compared.truth.persons])
+    moved = truth + np.where(np.arange(6) < 3, 0, 40)[:, None, None]
+    scores = np.full((6, 17), 0.5, np.float32)
+
+    def in_crops(keypoints_xy):
+        pairs = zip(keypoints_xy, compared.matrices, strict=True)
+        return np.float32([transform_points(xy, matrix) / SIZE_WH for xy, matrix in pairs])
+
+    def predictor(image, boxes):
+        (row,) = [i for i, p in enumerate(compared.truth.persons) if np.array_equal(p.box_xyxy, boxes[0])]
+        return moved[row][None], scores[row][None]
+
+    predictor.names = COCO_17
+    assert labels.accuracy(in_crops(truth), scores) == pytest.approx((100, 100))
+    actual = labels.accuracy(in_crops(moved), scores)
+    for metric, value in zip(("oks", "pck"), actual, strict=True):
+        expected = evaluate(predictor, DataSpec.parse(data), metric)[0]["value"]
+        assert expected == pytest.approx(value, abs=0.01) and value < 100
+
+
+def test_rendered_people_have_no_labels_and_foreign_names_neither(tmp_path):
+    assert Labels.of(subjects(SIZE_WH, 1.25, count=2)[0], COCO_17, SIZE_WH) is None
+    annotated = subjects(SIZE_WH, 1.25, write_data_set(tmp_path / "coco", 3))[0]
+    assert Labels.of(annotated, ("tail", "horn"), SIZE_WH) is None
+    few = Labels.of(annotated, ("left_ankle", "tail", "nose"), SIZE_WH)
+    assert few.truth.names == ("nose", "left_ankle") and few.columns == (2, 0)
+    assert few.accuracy(np.zeros((3, 3, 2), np.float32), np.ones((3, 3), np.float32)).pck is None  # no torso
 
 
 def test_nan_is_not_parity():

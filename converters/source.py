@@ -1,0 +1,80 @@
+"""What is converted: a checkpoint, the crops to compare on, and what it says about them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.accuracy import Labels
+from converters.errors import ConversionError
+from converters.formats import NAIVE_SAMPLER
+from converters.parity import Outputs, reference_outputs
+from converters.recipe import Recipe
+from tfpose_edge import TFPose, load_checkpoint, read_provenance
+from training.data import calibration
+from training.data.spec import DataSpec
+
+RANGE_CROPS = 64  # that set int8's ranges, at most
+ABSOLUTE_FOLDERS = re.compile(r"(?:(?<=:)|^)(?:[A-Za-z]:)?[\\/](?:[^\\/:]*[\\/])*(?=[^\\/:])")
+"""The folders in front of a file's name, where a path begins at the root or a drive."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A loaded checkpoint with what it says about the crops to compare on."""
+
+    checkpoint: Path
+    model: TFPose
+    crops: NDArray[np.uint8]  # (N, 3, H, W)
+    expected: Outputs
+    labels: Labels | None  # of the crops
+    recipe: Recipe
+    crops_of: str  # what the crops show, in words
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """The checkpoint's own account of where it comes from, without paths of this machine."""
+        account: dict[str, Any] = without_folders(read_provenance(self.checkpoint))
+        return account
+
+
+def load_source(checkpoint: Path, precision: str, data: str | None, count: int) -> Source:
+    """Load a checkpoint and run it on `count` crops; int8's ranges come from others, where there are enough.
+
+    Raises:
+        ConversionError: not a checkpoint.
+        InputError: the data cannot be read.
+    """
+    try:
+        model = load_checkpoint(checkpoint, sampler=NAIVE_SAMPLER)
+    except ValueError as error:
+        raise ConversionError(str(error)) from error
+    config, is_int8 = model.config, precision == "int8"
+    size_wh = config.input_size_wh
+    compared, rest = calibration.subjects(size_wh, config.padding, data, count, RANGE_CROPS if is_int8 else 0)
+    recipe = Recipe(precision, (rest or compared).crops if is_int8 else None)
+    labels = Labels.of(compared, config.keypoint_names, size_wh)
+    crops_of = words(data) + (f"; ranges of int8 from {'others of them' if rest else 'the same'}" if is_int8 else "")
+    expected = reference_outputs(model, compared.crops)
+    return Source(checkpoint, model, compared.crops, expected, labels, recipe, crops_of)
+
+
+def words(data: str | None) -> str:
+    """What crops of DATA show, without its folders."""
+    return f"persons of {DataSpec.parse(data).annotations.name}" if data else "rendered people"
+
+
+def without_folders(value: Any) -> Any:
+    """A JSON value in which absolute paths, also those of ANN.json:IMAGES[:FIRST-LAST], are names; URLs stay."""
+    if isinstance(value, dict):
+        return {key: without_folders(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [without_folders(one) for one in value]
+    if not isinstance(value, str) or "://" in value:
+        return value
+    return ABSOLUTE_FOLDERS.sub("", value)
