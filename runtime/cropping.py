@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from runtime.geometry import Array, Image, box_to_center_scale, invert_matrix, warp_image, warp_matrix
 
-# OpenCV 5 warps 4 channels three times as fast as 3, with the same numbers; OpenCV 4 is as fast with 3. The region that a
-# crop shows is given a fourth channel where that costs less than it saves: up to so many of its pixels per crop pixel
+# OpenCV 5 warps 4 channels three times as fast as 3, with the same numbers; OpenCV 4 is as fast with 3. The region that
+# a crop shows is given a fourth channel where that costs less than it saves: up to so many of its pixels per crop pixel
 FOUR_CHANNELS_BELOW = 16 if int(cv2.__version__.split(".")[0]) >= 5 else 0
 REGION_MARGIN_PX = 2  # bilinear interpolation looks one pixel further
 

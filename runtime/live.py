@@ -29,9 +29,9 @@ class Live:
 
     def __init__(self, source: Source, see: See, on_result: OnResult | None = None) -> None:
         self.source = source
-        self.frames_read = 0  # by the reading thread
+        self.frames_read = 0  # all that the source had, by their numbers
         self.frames_answered = 0  # results given
-        self.frames_dropped = 0  # replaced by a newer one before anybody looked at them
+        self.frames_dropped = 0  # a newer one was there before anybody could look at them
         self._see, self._on_result = see, on_result
         self._changed = threading.Condition()
         self._newest: tuple[RawFrame, float] | None = None  # with the moment of its reading
@@ -78,6 +78,8 @@ class Live:
         self._stopping.set()
         with self._changed:
             self._changed.notify_all()
+        if self.source.is_live:
+            self.source.close()  # ends the reading of a camera that gives nothing
         deadline = time.monotonic() + END_WITHIN_S
         for thread in (self._worker, self._reader):
             if thread.is_alive() and thread is not threading.current_thread():
@@ -96,7 +98,7 @@ class Live:
             self._raise_error()
 
     def _read(self) -> None:
-        """The reading thread: only it touches the source."""
+        """The reading thread."""
         started = time.monotonic()
         try:
             with self.source:
@@ -118,8 +120,9 @@ class Live:
 
     def _put(self, raw: RawFrame) -> None:
         with self._changed:
-            self.frames_read += 1
-            self.frames_dropped += self._newest is not None
+            missed = raw.index - self.frames_read  # dropped by the source itself
+            self.frames_read = raw.index + 1
+            self.frames_dropped += missed + (self._newest is not None)
             self._newest = (raw, time.perf_counter())
             self._changed.notify_all()
 

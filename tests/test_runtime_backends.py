@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import sys
 import threading
@@ -12,6 +13,7 @@ import onnx
 import pytest
 from conftest import SIZE_WH, write_sidecar
 
+from runtime import backends
 from runtime.backends import ENGINES, available_cpus, engine_for, open_backend
 from runtime.errors import BackendUnavailable, InputError, ModelFileError
 
@@ -137,3 +139,24 @@ def test_bad_thread_counts_are_refused(centroid_onnx, threads):
 
 def test_threads_default_to_the_cpus_that_may_be_used():
     assert 1 <= available_cpus() <= 4096
+
+
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 1.5),
+        ({"cpu.max": "max 100000\n"}, math.inf),
+        ({"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 0.5),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, math.inf),
+        ({"cpu.max": "nonsense"}, math.inf),
+        ({}, math.inf),
+    ],
+)
+def test_threads_keep_to_the_quota_of_a_container(tmp_path, monkeypatch, files, quota):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(backends, "CGROUP", tmp_path)
+    monkeypatch.setattr(backends.os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
+    assert backends.cpu_quota() == quota
+    assert backends.available_cpus() == min(4, max(math.ceil(min(quota, 4)), 1))

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from cameras import FakeCamera
 
 import runtime
+from runtime.camera import connect
 from runtime.live import Live
 from runtime.video import RawFrame, Source
 
@@ -71,6 +73,16 @@ def test_the_newest_frame_is_taken():
     """While one frame is looked at, several come: the next answer is about the last of them."""
     for frame in Live(camera(frames=20, seconds=0.01), lambda image, time_s: time.sleep(0.055) or NOBODY):
         assert frame.latency_ms < 55 + 40  # a queue would let it grow
+
+
+def test_what_the_source_itself_dropped_is_counted():
+    class Gappy(Camera):
+        def __iter__(self):
+            yield from (RawFrame(index, index / 30, "camera", np.zeros((4, 4, 3), np.uint8)) for index in (0, 3, 4, 9))
+
+    live = Live(Gappy("camera", "camera"), see)
+    answered = [frame.index for frame in live]
+    assert answered[-1] == 9 and live.frames_read == 10 and live.frames_dropped == 10 - len(answered)
 
 
 def test_a_fast_look_drops_nothing():
@@ -146,6 +158,25 @@ def test_a_camera_that_blocks_is_left_within_a_second(with_callback, caplog):
     while not source.closed and time.monotonic() < deadline:
         time.sleep(0.01)
     assert source.closed  # by the thread that was reading, once it came back
+
+
+@pytest.mark.parametrize("behaviour", ["hang", "block", "empty"])
+def test_a_real_camera_that_fails_is_left_within_a_second(behaviour):
+    camera = connect("camera", "0", FakeCamera(("ok", 0.3), (behaviour, 30)))
+    with Live(camera, see, lambda frame: None) as live:
+        time.sleep(0.6)
+        started = time.monotonic()
+    assert time.monotonic() - started < 1 and not live.is_running and live.frames_answered > 5
+
+
+def test_a_real_camera_that_comes_back_goes_on():
+    camera = connect("camera", "0", FakeCamera(("ok", 0.2), ("empty", 0.4), ("ok", 30)))
+    seen = []
+    with Live(camera, see, lambda frame: seen.append(frame.index)):
+        deadline = time.monotonic() + 5
+        while not (camera.faults["reconnected"] and len(seen) > 30) and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert camera.faults["reconnected"] == 1 and seen == sorted(set(seen))
 
 
 def test_ctrl_c_while_waiting_ends_within_a_second(monkeypatch):

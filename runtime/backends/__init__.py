@@ -7,6 +7,7 @@ of boxes, skeletons or sidecars, and imports its engine inside `__init__`.
 from __future__ import annotations
 
 import importlib
+import math
 import os
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -17,6 +18,9 @@ from numpy.typing import NDArray
 from runtime.errors import BackendUnavailable, InputError, ModelFileError
 
 __all__ = ["ENGINES", "Backend", "Engine", "available_cpus", "check_threads", "engine_for", "open_backend"]
+
+
+CGROUP = Path("/sys/fs/cgroup")
 
 
 class Backend(Protocol):
@@ -88,7 +92,23 @@ def check_threads(threads: int | None) -> int:
 
 
 def available_cpus() -> int:
-    """CPUs that this program may run on, which can be fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """CPUs that this program may run on: its affinity and, in a container, its quota; at least 1."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(min(cpus, math.ceil(cpu_quota())), 1)
+
+
+def cpu_quota() -> float:
+    """How many CPUs' time the control group grants (Linux); infinity where nothing limits it."""
+    try:
+        version_2 = CGROUP.joinpath("cpu.max").read_text().split()
+        if len(version_2) == 2:
+            return float(version_2[0].replace("max", "inf")) / float(version_2[1])
+    except (OSError, ValueError):
+        pass  # another system, or version 1
+    try:
+        quota, period = (
+            float(CGROUP.joinpath("cpu", f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period")
+        )
+        return quota / period if quota > 0 else math.inf
+    except (OSError, ValueError):
+        return math.inf
