@@ -129,6 +129,32 @@ def test_the_whole_network():
         torch.testing.assert_close(model(crops).keypoints, other(crops).keypoints, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("wanted", range(4))
+def test_one_gradient_alone(wanted):
+    """Of a sum, whose gradient is one number with strides of 0."""
+    found = []
+    for sampler in ("fused", "grid_sample"):
+        *tensors, _ = inputs(5, 1, 3, 1, 4, 2, SHAPES, torch.float64)
+        tensors[wanted].requires_grad_()
+        found.append(torch.autograd.grad(get_sampler(sampler)(*tensors, SHAPES).sum(), tensors[wanted])[0])
+    torch.testing.assert_close(*found, atol=1e-9, rtol=0)
+
+
+def test_second_gradients_are_refused():
+    *tensors, _ = inputs(5, 1, 3, 1, 4, 2, SHAPES, torch.float64)
+    value = tensors[0].requires_grad_()
+    (gradient,) = torch.autograd.grad(fused(*tensors, SHAPES).square().sum(), value, create_graph=True)
+    with pytest.raises(RuntimeError, match="no autograd formula was registered"):
+        gradient.sum().backward()
+
+
+def test_compiles_for_any_batch():
+    compiled = torch.compile(get_sampler("fused"), fullgraph=True, dynamic=True, backend="aot_eager")
+    for batch in (2, 3):
+        *tensors, _ = inputs(5, batch, 3, 1, 4, 2, SHAPES, torch.float32)
+        torch.testing.assert_close(compiled(*tensors, SHAPES), fused(*tensors, SHAPES), atol=0, rtol=0)
+
+
 def test_deterministic_algorithms_are_refused():
     *tensors, _ = inputs(0, 1, 2, 1, 2, 2, SHAPES, torch.float32)
     value = tensors[0].requires_grad_()

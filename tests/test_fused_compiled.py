@@ -83,6 +83,15 @@ def test_nothing_fits():
     assert fused_scatter.fit(C2_TO_C5, 8, 12, 4, H100) is None  # slices do not divide the head
 
 
+def test_launches_compile_for_odd_sizes():
+    """What the launcher itself hands to Triton's compiler: sizes and types beside the network's."""
+    script = Path(__file__).with_name("launched_kernels.py")
+    environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_DEFAULT_FP_FUSION": "1"}
+    ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=environment)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.split() == ["forward", "backward", "scatter"] * 3
+
+
 @pytest.mark.parametrize("arch", [80, 90])
 @pytest.mark.parametrize("bf16", [False, True])
 def test_cuda_source_compiles(arch, bf16):
@@ -150,3 +159,60 @@ def test_both_ways_make_one_gradient(monkeypatch, tmp_path):
         gradients += [t.grad for t in tensors]
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5 * float(other.abs().max()), rtol=0)
+
+
+def test_a_place_that_is_no_number_reaches_the_gradient(tmp_path):
+    """In the CUDA source, too: and touches no memory but its own level's."""
+    value, reference, offsets, logits, _ = inputs(0, 1, 4, 1, 32, 3, SHAPES, torch.float32)
+    offsets[0, 2, 0, 4] = torch.nan
+    plan = fused_scatter.Plan(SHAPES, 1, 32, 3, 1, 32, warps=1)
+    found = torch.zeros_like(value)
+    args = [torch.ones(1, 4, 32), reference, offsets, logits, logits.logsumexp(-1), found, 4]
+    emulated_cuda.Kernel(plan, tmp_path)((1, 1, 1), (32, 1, 1), args, plan.shared_bytes)
+    nowhere = found.isnan().flatten(2).any(-1)[0]
+    assert nowhere[30:42].any() and not nowhere[:30].any() and not nowhere[42:].any()
+
+
+def test_no_images_need_no_launch():
+    plan = fused_scatter.Plan(SHAPES, 2, 32, 3, 1, 32)
+    nothing = torch.zeros(0, 600, 2, 12, 2)
+    fused_scatter.run(plan, *[nothing] * 6)
+
+
+def on_a_gpu(monkeypatch, compile_kernel):
+    """`fused_scatter.plan` for an H100 on which torch's compiler is `compile_kernel`."""
+    fused_scatter._kernel_or_reason.cache_clear()
+    properties = SimpleNamespace(shared_memory_per_block_optin=H100, multi_processor_count=132)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+    monkeypatch.setattr(torch.cuda, "_compile_kernel", compile_kernel)
+    value = SimpleNamespace(
+        is_cuda=True, dtype=torch.float32, device=torch.device("cuda", 0), shape=torch.Size((32, 4080, 8, 32))
+    )
+    offsets, logits = torch.empty(32, 4080, 8, 16, 2, device="meta"), torch.empty(32, 4080, 8, 16, device="meta")
+    return lambda route: fused_scatter.plan(value, offsets, logits, C2_TO_C5, route)
+
+
+def test_without_nvrtc_triton_sums_all_and_says_so(monkeypatch):
+    def compile_kernel(*_, **__):
+        raise OSError("Could not find any NVRTC library")
+
+    plan = on_a_gpu(monkeypatch, compile_kernel)
+    with pytest.warns(UserWarning, match="Could not find any NVRTC library.*not summed in shared memory"):
+        assert plan("auto") is None
+    with pytest.raises(ValueError, match="route shared: NVRTC does not compile here"):
+        plan("shared")
+    assert plan("triton") is None
+
+
+def test_the_cuda_source_needs_no_toolkit(monkeypatch):
+    from torch.utils import cpp_extension
+
+    monkeypatch.setattr(cpp_extension, "CUDA_HOME", None)
+    folders = []
+
+    def compile_kernel(*_, **__):
+        folders.extend(cpp_extension.include_paths("cuda"))  # as torch's own does, first of all
+        return SimpleNamespace(set_shared_memory_config=lambda _: None)
+
+    assert on_a_gpu(monkeypatch, compile_kernel)("shared").first_level == 1
+    assert folders and cpp_extension.CUDA_HOME is None

@@ -21,4 +21,4 @@ def sample(
     """Deformable sampling; the contract is that of `tfpose_edge.attention.samplers`."""
     rows, weights, table = corners(value, reference_points, sampling_offsets, attention_logits, spatial_shapes)
     out = F.embedding_bag(rows, table, mode="sum", per_sample_weights=weights)  # (B * Q * H, D)
-    return out.reshape(*sampling_offsets.shape[:2], -1).to(value.dtype)
+    return out.reshape(*sampling_offsets.shape[:2], value.shape[2] * value.shape[3]).to(value.dtype)

@@ -170,8 +170,9 @@ deformable_sampling.register_autograd(_backward, setup_context=_save_for_backwar
 
 def _reference_gradient(grad_offsets: Tensor, shapes: Shapes) -> Tensor:
     """A reference point moves all samples of its query, on each level by that level's size: (B, Q, 2)."""
-    batch, queries, n_heads = grad_offsets.shape[:3]
-    by_level = grad_offsets.reshape(batch, queries, n_heads, len(shapes), -1, 2).sum(dim=(2, 4))  # (B, Q, L, 2)
+    batch, queries, n_heads, samples = grad_offsets.shape[:4]
+    n_levels = len(shapes)
+    by_level = grad_offsets.reshape(batch, queries, n_heads, n_levels, samples // n_levels, 2).sum(dim=(2, 4))
     x = sum(by_level[:, :, level, 0] * width for level, (_, width) in enumerate(shapes))
     y = sum(by_level[:, :, level, 1] * height for level, (height, _) in enumerate(shapes))
     return torch.stack((x, y), dim=-1)  # type: ignore[arg-type]
@@ -197,7 +198,7 @@ def _alert_not_deterministic() -> None:
         return
     text = (
         "the backward of the fused sampler has no deterministic implementation, but "
-        "torch.use_deterministic_algorithms(True) is set; choose the sampler grid_sample, gather or tent, or warn_only"
+        "torch.use_deterministic_algorithms(True) is set; choose the sampler gather or tent, or warn_only"
     )
     if not torch.is_deterministic_algorithms_warn_only_enabled():
         raise RuntimeError(text)

@@ -198,13 +198,13 @@ def _widened(values, dtype):
 def _neighbours(position, size):
     """The two pixels around a position along one axis of `size` pixels, the share of each and the share's slope.
 
-    Pixels outside are clamped; their share and slope are 0.
+    Pixels outside are clamped; their share and slope are 0. A position that is no number has shares that are none.
     """
     below = tl.floor(position)
     fraction = position - below
-    has_below, has_above = (below >= 0) & (below < size), (below >= -1) & (below < size - 1)
-    share_below, share_above = tl.where(has_below, 1 - fraction, 0.0), tl.where(has_above, fraction, 0.0)
-    slope_below, slope_above = tl.where(has_below, -1.0, 0.0), tl.where(has_above, 1.0, 0.0)
+    no_below, no_above = (below < 0) | (below >= size), (below < -1) | (below >= size - 1)
+    share_below, share_above = tl.where(no_below, 0.0, 1 - fraction), tl.where(no_above, 0.0, fraction)
+    slope_below, slope_above = tl.where(no_below, 0.0, -1.0), tl.where(no_above, 0.0, 1.0)
     pixel = tl.minimum(tl.maximum(below, -1.0), size - 1.0).to(tl.int32)  # any float fits
     below_above = (tl.maximum(pixel, 0), tl.minimum(pixel + 1, size - 1))
     return below_above, (share_below, share_above), (slope_below, slope_above)

@@ -39,9 +39,9 @@ def backward(
     queries = sampling_offsets.shape[1]
     points = reference_points, sampling_offsets, attention_logits, log_sum
     grad_value = torch.zeros_like(value, dtype=log_sum.dtype)  # sums never in half precision
-    shared = fused_scatter.plan(value, sampling_offsets, attention_logits, shapes, route)
-    levels = shared.first_level if shared else len(shapes)
     with _device(value):
+        shared = fused_scatter.plan(value, sampling_offsets, attention_logits, shapes, route)
+        levels = shared.first_level if shared else len(shapes)
         fixed = constants(value, sampling_offsets, shapes, value.element_size())
         fused_kernels.backward[_grid(sampling_offsets, fixed)](
             grad, out, value, *points, grad_offsets, grad_logits, queries, **fixed

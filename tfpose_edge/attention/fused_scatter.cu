@@ -51,7 +51,7 @@ __device__ void add_pair(pair_bits* sum, float low, float high) {
     } while (seen != assumed);
 }
 
-// One corner of one sample of a query; weight 0 where it lies outside.
+// One corner of one sample of a query; weight 0 where it lies outside, NaN at the first pixel for a position of NaN.
 __device__ Entry corner_of(int sample, int corner, const float* reference, const float* offset, float weight) {
     int level = sample / N_POINTS, start = 0;
     for (int before = FIRST; before < level; ++before) start += heights[before] * widths[before];
@@ -59,8 +59,8 @@ __device__ Entry corner_of(int sample, int corner, const float* reference, const
     float x = reference[0] * width + offset[0] - 0.5f, y = reference[1] * height + offset[1] - 0.5f;
     float column = floorf(x) + corner % 2, line = floorf(y) + corner / 2;
     Entry entry = {start, 0.0f};
-    if (column >= 0 && column < width && line >= 0 && line < height) {
-        entry.pixel += (int)line * width + (int)column;
+    if (!(column < 0 || column >= width || line < 0 || line >= height)) {
+        entry.pixel += (int)fmaxf(line, 0.0f) * width + (int)fmaxf(column, 0.0f);  // which is 0 for NaN
         entry.weight = weight * (1.0f - fabsf(x - column)) * (1.0f - fabsf(y - line));
     }
     return entry;

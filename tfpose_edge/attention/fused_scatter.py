@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -67,10 +70,13 @@ def plan(value: Tensor, sampling_offsets: Tensor, attention_logits: Tensor, shap
     Raises:
         ValueError: route "shared" where it cannot be taken, with the reason.
     """
-    if route == "triton" or (route == "auto" and sampling_offsets.shape[1] < LEAST_QUERIES):
+    few = sampling_offsets.shape[1] < LEAST_QUERIES or not value.shape[0]
+    if route == "triton" or (route == "auto" and few):
         return None
     try:
-        return _plan(value, sampling_offsets, attention_logits, shapes)
+        found = _plan(value, sampling_offsets, attention_logits, shapes)
+        compiled(found, value.device.index)  # which may fail: before anything is launched
+        return found
     except ValueError:
         if route == "shared":
             raise
@@ -107,6 +113,8 @@ def run(
 ) -> None:  # fmt: skip
     """grad_value (B, S, H, D) fp32 += what grad (B, Q, H * D) sends to the plan's levels."""
     batch, queries = sampling_offsets.shape[:2]
+    if not batch:
+        return  # and a grid of nothing is an error
     blocks = plan.n_heads * (plan.head_dim // plan.channels)
     processors = torch.cuda.get_device_properties(grad.device).multi_processor_count
     splits = max(1, min(2 * processors // (batch * blocks), queries // LEAST_PER_BLOCK))
@@ -118,9 +126,36 @@ def run(
     )
 
 
-@functools.cache
 def compiled(plan: Plan, device: int) -> Any:
-    """The kernel of a plan, for the current device, whose index is `device`; compiled once."""
-    kernel = torch.cuda._compile_kernel(SOURCE.read_text(), KERNEL, nvcc_options=plan.options())
-    kernel.set_shared_memory_config(plan.shared_bytes)
+    """The kernel of a plan, for the current device, whose index is `device`; ValueError where NVRTC cannot make it."""
+    kernel = _kernel_or_reason(plan, device)
+    if isinstance(kernel, str):
+        raise ValueError(f"fused, route shared: {kernel}")
     return kernel
+
+
+@functools.cache
+def _kernel_or_reason(plan: Plan, device: int) -> Any:
+    """The kernel, compiled once, or why there is none, which is said once: all is summed by Triton's kernel then."""
+    try:
+        with _toolkit_not_needed():
+            kernel = torch.cuda._compile_kernel(SOURCE.read_text(), KERNEL, nvcc_options=plan.options())
+        kernel.set_shared_memory_config(plan.shared_bytes)
+    except (ImportError, AttributeError, OSError, RuntimeError) as error:  # no NVRTC, or none that torch can use
+        reason = f"NVRTC does not compile here ({error})"
+        warnings.warn(f"fused: {reason}; small levels are not summed in shared memory", stacklevel=2)
+        return reason
+    return kernel
+
+
+@contextlib.contextmanager
+def _toolkit_not_needed() -> Iterator[None]:
+    """torch asks for CUDA_HOME before it compiles; our source includes nothing, so the folder need not be there."""
+    from torch.utils import cpp_extension
+
+    home = cpp_extension.CUDA_HOME
+    cpp_extension.CUDA_HOME = home or "/usr"  # whose headers torch never adds
+    try:
+        yield
+    finally:
+        cpp_extension.CUDA_HOME = home

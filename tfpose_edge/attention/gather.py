@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tfpose_edge.attention.constants import constant
+
 
 def sample(
     value: Tensor,
@@ -22,7 +24,7 @@ def sample(
     """Deformable sampling; the contract is that of `tfpose_edge.attention.samplers`."""
     rows, weights, table = corners(value, reference_points, sampling_offsets, attention_logits, spatial_shapes)
     out = torch.bmm(weights[:, None], F.embedding(rows, table))  # (B * Q * H, 1, D)
-    return out.reshape(*sampling_offsets.shape[:2], -1).to(value.dtype)
+    return out.reshape(*sampling_offsets.shape[:2], value.shape[2] * value.shape[3]).to(value.dtype)
 
 
 def corners(
@@ -42,13 +44,13 @@ def corners(
     n_points = samples // len(spatial_shapes)
     repeated = [shape for shape in spatial_shapes for _ in range(n_points)]  # L * P
     dtype = torch.promote_types(value.dtype, torch.float32)
-    height, width = (torch.tensor(size, dtype=dtype, device=value.device) for size in zip(*repeated, strict=True))
+    height, width = (constant(size, dtype, value.device) for size in zip(*repeated, strict=True))
     reference, offsets = reference_points.to(dtype)[:, :, None, None], sampling_offsets.to(dtype)
     columns, in_x = _neighbours(reference[..., 0] * width - 0.5 + offsets[..., 0], width)
     rows, in_y = _neighbours(reference[..., 1] * height - 0.5 + offsets[..., 1], height)
 
     # pixel (column, row) of head h is row (start + row * width + column) * H + h of value.reshape(B * S * H, D)
-    stride = torch.tensor([w * n_heads for _, w in repeated], dtype=torch.int32, device=value.device)
+    stride = constant([w * n_heads for _, w in repeated], torch.int32, value.device)
     first = _first_rows(value, spatial_shapes, n_points)
     top, bottom = (row.to(torch.int32) * stride + first for row in rows)
     left, right = ((column * n_heads).to(torch.int32) for column in columns)
@@ -80,7 +82,7 @@ def _first_rows(value: Tensor, spatial_shapes: tuple[tuple[int, int], ...], n_po
     batch, tokens, n_heads, _ = value.shape
     starts = [sum(h * w for h, w in spatial_shapes[:level]) for level in range(len(spatial_shapes))]
     of_image = [[start * n_heads + head for start in starts for _ in range(n_points)] for head in range(n_heads)]
-    first = torch.tensor(of_image, dtype=torch.int32, device=value.device)
+    first = constant(of_image, torch.int32, value.device)
     if batch == 1:  # engines need not add what is a constant
         return first
     images = torch.arange(batch, dtype=torch.int32, device=value.device) * (tokens * n_heads)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tfpose_edge.attention.constants import constant
 from tfpose_edge.attention.module import DeformableAttention
 
 
@@ -60,8 +61,8 @@ def share_inside(
     """
     dtype = torch.promote_types(sampling_offsets.dtype, torch.float32)
     n_points = sampling_offsets.shape[3] // len(spatial_shapes)
-    sizes_wh = torch.tensor([(width, height) for height, width in spatial_shapes for _ in range(n_points)], dtype=dtype)
-    sizes_wh = sizes_wh.to(sampling_offsets.device, non_blocking=True)  # (L * P, 2)
+    sizes = [(width, height) for height, width in spatial_shapes for _ in range(n_points)]
+    sizes_wh = constant(sizes, dtype, sampling_offsets.device)  # (L * P, 2)
     reference = reference_points.to(dtype)[:, :, None, None]  # (B, Q, 1, 1, 2)
     position = reference * sizes_wh + sampling_offsets.to(dtype) - 0.5  # (B, Q, H, L * P, 2)
     # min(x + 1, W - x) within 0..1, but with the reference sampler's gradients in the corners, at -1, 0, W - 1 and W
