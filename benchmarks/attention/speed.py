@@ -103,6 +103,8 @@ def timed(
     times: list[tuple[float, float]] = []
     started = time.perf_counter()
     while len(times) < warm_up + MIN_ROUNDS or (len(times) < MAX_ROUNDS and time.perf_counter() - started < seconds):
+        if len(times) == warm_up:
+            started = time.perf_counter()  # kernels are compiled, which must not take the time of the rounds
         flush.zero_()
         times.append(_round_on_gpu(first, second) if device.type == "cuda" else _round_on_cpu(first, second))
     return times[warm_up:]
