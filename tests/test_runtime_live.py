@@ -72,7 +72,7 @@ def test_a_slow_look_drops_frames_counts_them_and_keeps_the_order():
 def test_the_newest_frame_is_taken():
     """While one frame is looked at, several come: the next answer is about the last of them."""
     for frame in Live(camera(frames=20, seconds=0.01), lambda image, time_s: time.sleep(0.055) or NOBODY):
-        assert frame.latency_ms < 55 + 40  # a queue would let it grow
+        assert frame.latency_ms < 400  # in a queue the last would have waited for 20 x 45 ms
 
 
 def test_what_the_source_itself_dropped_is_counted():
@@ -86,7 +86,16 @@ def test_what_the_source_itself_dropped_is_counted():
 
 
 def test_a_fast_look_drops_nothing():
-    live = Live(camera(frames=20, seconds=0.01), see)
+    """A camera whose next frame comes when the last one has been answered."""
+    answered = threading.Semaphore(1)
+
+    class Patient(Camera):
+        def __iter__(self):
+            for raw in super().__iter__():
+                assert answered.acquire(timeout=5)
+                yield raw
+
+    live = Live(Patient("camera", "camera", frames=20, seconds=0), lambda image, time_s: answered.release() or NOBODY)
     assert [frame.index for frame in live] == list(range(20)) and live.frames_dropped == 0 and not live.is_running
 
 
@@ -134,9 +143,11 @@ def test_false_from_the_callback_is_the_end():
 
 
 def test_stop_from_the_callback_and_from_outside():
-    started = threading.Event()
-    live = Live(camera(frames=10_000), see, lambda frame: started.set() or live.stop())
-    assert started.wait(2) and live.wait(2) and live.frames_answered <= 2
+    known, lives = threading.Event(), []
+    live = Live(camera(frames=10_000), lambda *args: known.wait(2) and NOBODY, lambda frame: lives[0].stop())
+    lives.append(live)
+    known.set()
+    assert live.wait(2) and live.frames_answered == 1
     again = Live(camera(frames=10_000), see)
     next(again)
     again.stop()
@@ -170,10 +181,10 @@ def test_a_real_camera_that_fails_is_left_within_a_second(behaviour):
 
 
 def test_a_real_camera_that_comes_back_goes_on():
-    camera = connect("camera", "0", FakeCamera(("ok", 0.2), ("empty", 0.4), ("ok", 30)))
+    camera = connect("camera", "0", FakeCamera(("ok", 0.2), ("empty", 0.9), ("ok", 30)))
     seen = []
     with Live(camera, see, lambda frame: seen.append(frame.index)):
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 15
         while not (camera.faults["reconnected"] and len(seen) > 30) and time.monotonic() < deadline:
             time.sleep(0.01)
     assert camera.faults["reconnected"] == 1 and seen == sorted(set(seen))

@@ -94,7 +94,7 @@ def check_threads(threads: int | None) -> int:
 def available_cpus() -> int:
     """CPUs that this program may run on: its affinity and, in a container, its quota; at least 1."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(min(cpus, math.ceil(cpu_quota())), 1)
+    return max(math.ceil(min(cpus, cpu_quota())), 1)
 
 
 def cpu_quota() -> float:
