@@ -11,9 +11,9 @@ import torch
 
 from tfpose_edge import PRESETS, PoseConfig, TFPose, load_checkpoint, read_provenance, save_checkpoint
 from tfpose_edge.attention import get_sampler
-from tfpose_edge.backbone import ResNet
 from tfpose_edge.flops import count_gmacs, main, paper_table
 from tfpose_edge.position import pixel_centres, sine_embedding
+from tfpose_edge.resnet import ResNet
 
 TINY = PRESETS["tiny"]
 

@@ -17,7 +17,7 @@ COCO_KEYPOINT_NAMES = (
     "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
     "right_ankle",
 )  # fmt: skip
-BACKBONES = ("resnet10", "resnet18", "resnet34", "resnet50", "resnet101")
+BACKBONES = ("resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "mobilenetv2")
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class PoseConfig:
     backbone: str = "resnet50"
     """One of `BACKBONES`."""
     backbone_width: int = 64
-    """Channels of the backbone's stem; 64 is torchvision's (and takes its weights), less is for phones and tests."""
+    """Channels of the backbone's stem, a multiple of 8; all its channels follow in proportion. ResNets of 64 and
+    mobilenetv2 of 32 are torchvision's (and take its weights); less is for phones and tests."""
     input_size_wh: tuple[int, int] = (192, 256)
     """Crop size (width, height) in px, multiples of 32."""
     keypoint_names: tuple[str, ...] = COCO_KEYPOINT_NAMES
@@ -130,11 +131,21 @@ def _r18(**changes: Any) -> PoseConfig:
     return PoseConfig(**{"backbone": "resnet18", "levels": (2, 3, 4, 5), "num_encoder_layers": 0, **changes})
 
 
+def _edge(**changes: Any) -> PoseConfig:
+    small: dict[str, Any] = {
+        "backbone": "mobilenetv2", "backbone_width": 32, "levels": (4, 5), "d_model": 128, "ffn_dim": 512,
+        "num_encoder_layers": 1, "num_decoder_layers": 3, "heatmap_channels": 128, "dropout": 0.0,
+    }  # fmt: skip
+    return PoseConfig(**{**small, **changes})
+
+
 PRESETS: dict[str, PoseConfig] = {
     "tiny": PoseConfig(
         backbone="resnet10", backbone_width=16, input_size_wh=(96, 128), d_model=64, n_heads=4, ffn_dim=128,
         num_encoder_layers=1, num_decoder_layers=3, heatmap_channels=64, dropout=0.0,
     ),
+    "edge-n": _edge(backbone_width=24, d_model=96, ffn_dim=256, num_decoder_layers=2),
+    "edge-s": _edge(),
     "r18-ne0": _r18(),
     "r18-ne0-c128": _r18(d_model=128),
     "r18-ne0-noq2q": _r18(query_self_attention=False),
@@ -143,4 +154,4 @@ PRESETS: dict[str, PoseConfig] = {
     "r50-ne6": PoseConfig(),
     "r50-ne6-384": PoseConfig(input_size_wh=(288, 384)),
 }  # fmt: skip
-"""Finished configurations by name; section 4 of the paper, tables 1..5, and `tiny` for tests and demos."""
+"""Finished configurations by name; section 4 of the paper, tables 1..5; `edge-n` and `edge-s` for phones; `tiny` for tests and demos."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tfpose_edge.attention import DeformableAttention, Sampler, SampleThenProject, resolve_sampler
-from tfpose_edge.backbone import ResNet
+from tfpose_edge.backbone import build_backbone
 from tfpose_edge.config import PoseConfig
 from tfpose_edge.heads import HeatmapHead, KeypointHead, ScoreHead
 from tfpose_edge.position import pixel_centres, sine_embedding
@@ -51,7 +51,7 @@ class TFPose(nn.Module):
         self.config = config
         self.sampler_name, self._sampler = resolve_sampler(sampler)
         c, d = config, config.d_model
-        self.backbone = ResNet(c.backbone, c.backbone_width)
+        self.backbone = build_backbone(c.backbone, c.backbone_width)
         self.input_proj = nn.ModuleList(
             nn.Sequential(nn.Conv2d(self.backbone.channels[level], d, 1), nn.GroupNorm(32, d)) for level in c.levels
         )

@@ -12,6 +12,7 @@ import torch
 from tyro.constructors import PrimitiveConstructorSpec
 
 from training.data.augmentation import parse_augmentation
+from training.data.recipe import RENDERED_COUNT
 from training.networks import configuration
 from training.normalisation import check_choice
 from training.optimizer import PAPER_BATCH, PAPER_LR, scaled_lr
@@ -56,11 +57,17 @@ class Recipe:
     ema: bool = False
 
 
+EDGE = Recipe(
+    epochs=60, batch_size=32, lr=1e-3, lr_batch=32, transformer_lr_factor=0.5, warmup_steps=300, clip_grad=0.5,
+    augment="strong,scale=0.7..1.3,half_body=0.1,paste=0.1,erase=0.1", ema=True,
+)  # fmt: skip
 RECIPES = {
     "tiny": Recipe(
         epochs=12, batch_size=32, lr=2e-3, lr_batch=32, transformer_lr_factor=1.0, warmup_steps=50, clip_grad=0.5,
         ema=True,
     ),
+    "edge-n": EDGE,
+    "edge-s": EDGE,
 }  # fmt: skip
 """Of presets that are ours; all others follow the paper."""
 
@@ -70,44 +77,53 @@ class Options:
     """The command line; see the module's text for examples."""
 
     preset: str = "tiny"
-    """Network: tiny, r18-ne0, r18-ne0-c128, r18-ne0-noq2q, r18-ne6, r50-ne4, r50-ne6 or r50-ne6-384."""
+    """Network: tiny, edge-n, edge-s, r18-ne0, r18-ne0-c128, r18-ne0-noq2q, r18-ne6, r50-ne4, r50-ne6 or r50-ne6-384."""
     network: Literal["tfpose", "deeppose", "simplebaseline"] = "tfpose"
     """TFPose, or a rival with the preset's backbone, for comparisons; rivals cannot be converted."""
     change: tuple[str, ...] = ()
     """Fields of the preset to replace, FIELD=VALUE ..., such as input_size_wh=96,128 heatmap_head=false."""
+    recipe: Literal["packaged"] | None = None
+    """Train on what the packaged models learn from (training/data/recipe.py), instead of --train."""
+    data_root: Path | None = None
+    """Folder of the recipe's data sets; not needed once they are packed."""
+    packed: Path | None = None
+    """File that the recipe's people are packed into, or are read from; default: people.npz beside the output folder."""
     train: tuple[str, ...] = ()
     """Annotated photographs, DATA ...; without any, rendered people."""
     val: str | None = None
     """DATA to measure on after every epoch; decides which epoch is best."""
     rendered: int | None = None
-    """Rendered people per epoch; 4096 without --train, none with it unless asked for."""
+    """Rendered people per epoch; 4096 without --train, none with it unless asked for. With --recipe 3000, rendered once
+    and packed."""
     output: Path = Path("runs/tfpose")
     """Run folder."""
     epochs: int | None = None
-    """Passes over the data; default 325 (tiny: 12)."""
+    """Passes over the data; default 325 (tiny: 12, edge: 60)."""
     batch_size: int | None = None
-    """Persons per step, over all processes; default 256 (tiny: 32)."""
+    """Persons per step, over all processes; default 256 (tiny, edge: 32)."""
     lr: float | None = None
-    """Base learning rate of this batch size; default: the paper's 4e-3, linearly from batch 1024 (tiny: 2e-3 from
-    batch 32)."""
+    """Base learning rate of this batch size; default: the paper's 4e-3, linearly from batch 1024 (tiny: 2e-3,
+    edge: 1e-3, from batch 32)."""
     transformer_lr_factor: float | None = None
-    """Factor for encoder, decoder and key-point heads; default the paper's 0.1 (tiny: 1)."""
+    """Factor for encoder, decoder and key-point heads; default the paper's 0.1 (tiny: 1, edge: 0.5)."""
     weight_decay: float = 1e-4
     """Of weights; biases and norms do not decay."""
     warmup_steps: int | None = None
-    """Steps of linear warm-up before the cosine; default 500 (tiny: 50)."""
+    """Steps of linear warm-up before the cosine; default 500 (tiny: 50, edge: 300)."""
     clip_grad: float | None = None
-    """Largest gradient norm; the paper's recipe has none (tiny: 0.5)."""
+    """Largest gradient norm; the paper's recipe has none (tiny, edge: 0.5)."""
     augment: str | None = None
     """How crops vary: paper or strong (colours, holes and occluders too), then single knobs if wanted, as in
     strong,gray=0,scale=0.7..1.3. Knobs: rotation_deg, scale, flip, half_body, half_body_min_keypoints, brightness,
     contrast, saturation, hue_deg, gray, erase, paste. Points that get hidden keep their labels. Default: paper."""
     backbone_weights: str | None = None
-    """ImageNet weights of the preset's ResNet, torchvision's or timm's: a .pth or .safetensors file or its URL."""
+    """ImageNet weights of the preset's backbone, torchvision's or (ResNets) timm's: a .pth or .safetensors file or its
+    URL."""
     backbone_sha256: str | None = None
     """What that file must hash to, 64 hexadecimal digits; training does not start with another."""
     initial_weights: Path | None = None
-    """Checkpoint of the same preset to start from: train on rendered people first, on photographs then."""
+    """Checkpoint of the same preset to start from, perhaps with smaller crops: train on rendered people first, on
+    photographs then."""
     freeze_batchnorm: bool = False
     """BatchNorm keeps the statistics that it starts with; its scales and offsets learn. For small batches and, on CPUs,
     for several processes: their losses are then those of one process with the same global batch."""
@@ -168,6 +184,7 @@ def with_defaults(options: Options) -> Plan:
         raise ValueError(f"--workers is {options.workers}; 0 works in the main process")
     _check_hash(options)
     check_choice(options.sync_batchnorm, options.freeze_batchnorm, "cuda" if torch.cuda.is_available() else "cpu")
+    _check_recipe(options)
     recipe = RECIPES.get(options.preset, Recipe())
     parse_augmentation(recipe.augment if options.augment is None else options.augment)
     batch_size = options.batch_size or recipe.batch_size
@@ -179,8 +196,9 @@ def with_defaults(options: Options) -> Plan:
         "transformer_lr_factor": recipe.transformer_lr_factor, "warmup_steps": recipe.warmup_steps,
         "clip_grad": recipe.clip_grad, "augment": recipe.augment, "ema": recipe.ema,
         "sample_then_project": tokens >= 4000 and config.d_model >= 256,  # by benchmarks.decoder_attention
-        "rendered": 0 if options.train else 4096, "precision": "bf16" if torch.cuda.is_available() else "fp32",
-        "workers": workers, "threads": max(1, cpus - workers),
+        "rendered": RENDERED_COUNT if options.recipe else 0 if options.train else 4096,
+        "precision": "bf16" if torch.cuda.is_available() else "fp32",
+        "packed": options.output.parent / "people.npz", "workers": workers, "threads": max(1, cpus - workers),
     }  # fmt: skip
     given = {name: value for name, value in vars(options).items() if value is not None}
     return Plan(**{**defaults, **given})
@@ -190,6 +208,14 @@ def _own_cpus() -> int:
     """CPUs of this machine for each of the training processes that torchrun started on it."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cpus // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def _check_recipe(options: Options) -> None:
+    """ValueError for a recipe that is given other data, or data of no recipe."""
+    if options.recipe and options.train:
+        raise ValueError(f"--recipe {options.recipe} brings its own people, so --train cannot be given with it")
+    if options.recipe is None and (options.data_root or options.packed):
+        raise ValueError("--data-root and --packed belong to --recipe packaged, which is missing")
 
 
 def _check_hash(options: Options) -> None:

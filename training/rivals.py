@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tfpose_edge import PoseConfig, PoseOutput
-from tfpose_edge.backbone import ResNet
+from tfpose_edge.backbone import build_backbone
 from tfpose_edge.heads import HeatmapHead
 from tfpose_edge.model import IMAGENET_MEAN, IMAGENET_STD
 
@@ -34,7 +34,7 @@ class Rival(nn.Module):
     def __init__(self, config: PoseConfig) -> None:
         super().__init__()
         self.config = config
-        self.backbone = ResNet(config.backbone, config.backbone_width)
+        self.backbone = build_backbone(config.backbone, config.backbone_width)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).reshape(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).reshape(3, 1, 1), persistent=False)
 

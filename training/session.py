@@ -25,7 +25,7 @@ from training.data.dataset import EpochSampler, in_order, watched
 from training.normalisation import share_statistics, train_mode
 from training.optimizer import average_of, build_optimizer, schedule
 from training.options import Plan
-from training.people import data_name, training_people, validation_people
+from training.people import data_names, training_people, validation_people
 from training.run import Progress, RunFolder
 from training.weights import load_backbone, load_weights
 
@@ -199,7 +199,7 @@ class Session:
         o, p = self.options, self.progress
         provenance = {
             "preset": o.preset, "network": o.network, "change": list(o.change),
-            "data": [data_name(text) for text in o.train] or "rendered people",
+            "data": data_names(o),
             "rendered": o.rendered, "epochs": p.epoch, "steps": p.step, "batch_size": o.batch_size, "seed": o.seed,
             "minutes": round(p.seconds / 60, 1), "best_oks": p.best if self.val is not None else None,
             "initial_weights": o.initial_weights.name if o.initial_weights else None,

@@ -109,7 +109,7 @@ def _check_run(run: RunFolder, plan: Plan) -> None:
 
 def _fixed_options(plan: Plan) -> dict[str, Any]:
     """The options that a resumed run must share with its first part."""
-    free = {"output", "resume", "max_minutes", "workers", "threads", "log_every", "debug"}
+    free = {"output", "resume", "data_root", "packed", "max_minutes", "workers", "threads", "log_every", "debug"}
     return {name: value for name, value in as_json(plan).items() if name not in free}
 
 

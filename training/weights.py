@@ -1,7 +1,8 @@
-"""Weights to start from: a checkpoint of this project, or ImageNet weights of a ResNet, torchvision's or timm's."""
+"""Weights to start from: a checkpoint of this project, or ImageNet weights of a backbone, torchvision's or timm's."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import pickle
 import re
@@ -20,16 +21,21 @@ from training import networks
 URLS = ("http://", "https://", "file://")
 WRAPPERS = ("state_dict", "model")
 """Keys under which training programs put the weights of their checkpoints."""
-CLASSIFIERS = ("fc.", "classifier.", "head.")
+CLASSIFIERS = ("fc.", "classifier.", "head.", "features.18.")
+"""Where names begin that belong to no backbone of ours; the last is MobileNetV2's convolution before its classifier."""
 
 
 def load_weights(model: networks.Network, path: Path) -> None:
-    """Start from a checkpoint; InputError unless it has the same configuration."""
+    """Start from a checkpoint; InputError unless it has the same configuration but for the size of the crops.
+
+    No parameter depends on that size: positions are computed, not learned.
+    """
     try:
         former = networks.load(path)
     except ValueError as error:
         raise InputError(str(error)) from error
-    if type(former) is not type(model) or former.config != model.config:
+    same_size = dataclasses.replace(former.config, input_size_wh=model.config.input_size_wh)
+    if type(former) is not type(model) or same_size != model.config:
         raise InputError(f"{path}: has another configuration than the preset: {former.config}")
     model.load_state_dict(former.state_dict())
 
@@ -37,8 +43,8 @@ def load_weights(model: networks.Network, path: Path) -> None:
 def load_backbone(model: networks.Network, source: str, sha256: str | None = None) -> None:
     """Load ImageNet weights of the backbone from a .pth or .safetensors file, or from a URL.
 
-    The names are torchvision's, which timm's ResNets share; a classifier is left out, everything else must fit. What a
-    URL gives is kept in torch's hub folder, unless it has another hash.
+    The names are torchvision's, which timm's ResNets share (its MobileNets do not); a classifier is left out,
+    everything else must fit. What a URL gives is kept in torch's hub folder, unless it has another hash.
 
     Args:
         model: the network; its `backbone` is changed.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -66,10 +67,10 @@ class DeformableAttention(nn.Module):
             nn.init.zeros_(projection.bias)
 
 
-def in_full_precision(layer: nn.Module, x: Tensor) -> Tensor:
+def in_full_precision(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """`layer(x)` in fp32 also under autocast: coordinates in bf16 would be several pixels coarse."""
     device = x.device.type
     if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
-        return layer(x)  # type: ignore[no-any-return]
+        return layer(x)
     with torch.autocast(device, enabled=False):
-        return layer(x.float())  # type: ignore[no-any-return]
+        return layer(x.float())

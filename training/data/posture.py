@@ -75,6 +75,20 @@ def normalise(keypoints: Array) -> Array:
     return (keypoints - keypoints[:, 11:13].mean(1, keepdims=True)) / scale[:, None, None]
 
 
+def read_postures(path: Path, count: int, seed: int = 0) -> Array:
+    """Plausible postures (N, 17, 2) in body units, seen from the front, of `count` people drawn from a file of labels.
+
+    Args:
+        path: .npz with `keypoints` (M, 17, 3) in px, COCO's order and visibility.
+        count: how many of the M are looked at; fewer are labelled well enough.
+        seed: of the draw.
+    """
+    with np.load(path) as stored:
+        labels = stored["keypoints"]
+    chosen = np.random.default_rng(seed).permutation(len(labels))[:count]
+    return _training_postures(labels[chosen])
+
+
 def fit_prior(labels: Array, seed: int = 0) -> dict[str, NDArray[np.generic]]:
     """Fit the mixture to labels (N, 17, 3) in px, COCO's visibility last; returns the arrays of the file."""
     postures = _training_postures(labels)

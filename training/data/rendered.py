@@ -44,16 +44,22 @@ class RenderedPerson:
     """(H, W) the silhouette, hidden pixels included."""
 
 
-def render_person(rng: np.random.Generator, size_wh: tuple[int, int] = (256, 320)) -> RenderedPerson:
+def render_person(
+    rng: np.random.Generator, size_wh: tuple[int, int] = (256, 320), posture: Array | None = None
+) -> RenderedPerson:
     """One person somewhere in a picture of `size_wh` px, with other people and things around now and then.
 
+    Args:
+        rng: decides everything else.
+        size_wh: px.
+        posture: (17, 2) in body units, as `posture.normalise` brings them to; None is one of the prior.
     Raises:
         ValueError: a side is outside `SIZE_RANGE`.
     """
     _check_size(size_wh)
     canvas = Canvas(paint_background(rng, size_wh), light=_sample_light(rng), ambient=float(rng.uniform(0.3, 0.7)))
-    look, posture = sample_appearance(rng), sample_posture(rng)
-    figure = place_figure(rng, posture, look, size_wh)
+    look, drawn = sample_appearance(rng), sample_posture(rng)
+    figure = place_figure(rng, drawn if posture is None else posture, look, size_wh)
     if rng.random() < 0.25:
         _paint_bystander(canvas, figure, rng, size_wh)
     canvas.parts[:] = 0

@@ -22,8 +22,8 @@ from training.data.spec import teach
 from training.figures.album import FIGURES, Album, Wishes
 from training.figures.examples import RANKS
 from training.figures.page import CannotDraw
+from training.people import data_name
 from training.predictor import DEVICES
-from training.session import data_name
 
 OF_QUERIES = (6, 8, 9)  # figures whose numbers --json holds
 

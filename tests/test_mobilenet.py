@@ -1,0 +1,94 @@
+"""MobileNetV2 as a backbone: torchvision's names, its formula, ImageNet weights, and the presets for phones."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch.nn import functional
+
+from tfpose_edge import PRESETS, TFPose, load_checkpoint, save_checkpoint
+from tfpose_edge.flops import count_gmacs
+from tfpose_edge.mobilenet import InvertedResidual, MobileNetV2
+from training.weights import load_backbone, load_weights
+
+SMALL = dataclasses.replace(PRESETS["edge-n"], backbone_width=8, input_size_wh=(64, 64), d_model=32, ffn_dim=32)
+
+
+def test_mobilenet_has_torchvisions_names_and_sizes():
+    """The size is torchvision's total of 3,504,872 less its 1000-way classifier and the convolution before it."""
+    with torch.device("meta"):
+        backbone = MobileNetV2()
+        features = backbone(torch.zeros(1, 3, 256, 192))
+    state = backbone.state_dict()
+    learned = {k: v for k, v in state.items() if "running" not in k and "num_batches" not in k}
+    assert sum(v.numel() for v in learned.values()) == 3_504_872 - 1_281_000 - 412_160
+    assert state["features.1.conv.0.0.weight"].shape == (32, 1, 3, 3)  # no expansion in the first block
+    assert state["features.2.conv.0.0.weight"].shape == (96, 16, 1, 1)
+    assert state["features.17.conv.2.weight"].shape == (320, 960, 1, 1) and "features.17.conv.3.running_var" in state
+    shapes = {level: tuple(feature.shape[1:]) for level, feature in features.items()}
+    assert shapes == {2: (24, 64, 48), 3: (32, 32, 24), 4: (96, 16, 12), 5: (320, 8, 6)}
+    assert backbone.channels == {level: shape[0] for level, shape in shapes.items()}
+
+
+@pytest.mark.parametrize(("width", "channels"), [(24, [24, 24, 72, 240]), (16, [16, 16, 48, 160]), (8, [8, 8, 24, 80])])
+def test_narrow_mobilenets_have_multiples_of_8_channels(width, channels):
+    assert list(MobileNetV2(width).channels.values()) == channels
+
+
+def test_a_mobilenet_equals_its_formula():
+    """One inverted residual, written out: up, each channel for itself, down, and the shortcut."""
+    torch.manual_seed(0)
+    block = InvertedResidual(16, 16, 1, 6).eval()
+    x, (up, each, down, last) = torch.randn(2, 16, 5, 4), block.conv
+    clipped = functional.conv2d(x, up[0].weight).clamp(0, 6)
+    rows = [functional.conv2d(clipped[:, i : i + 1], each[0].weight[i : i + 1], padding=1) for i in range(96)]
+    expected = x + functional.conv2d(torch.cat(rows, 1).clamp(0, 6), down.weight)
+    for norm in (up[1], each[1], last):
+        norm.eps = 0.0  # untrained statistics are 0 and 1
+    torch.testing.assert_close(block(x), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("preset", "most"), [("edge-n", 0.36), ("edge-s", 0.70)])
+def test_edge_presets_keep_to_their_budget(preset, most):
+    assert PRESETS[preset].input_size_wh == (192, 256)
+    assert count_gmacs(PRESETS[preset]) <= most
+
+
+def test_autocast_leaves_strided_depthwise_convolutions_in_full_precision():
+    block = InvertedResidual(8, 8, 2, 6)
+    seen = {}
+    strided = block.conv[1][0]
+    strided.register_forward_hook(lambda module, given, found: seen.update(given=given[0], found=found))
+    with torch.autocast("cpu", torch.bfloat16):
+        block(torch.randn(1, 8, 8, 8))
+    exact = functional.conv2d(seen["given"].float(), strided.weight, stride=2, padding=1, groups=48)
+    assert seen["found"].dtype == seen["given"].dtype and torch.equal(seen["found"], exact.to(seen["found"].dtype))
+
+
+def test_torchvisions_checkpoint_loads_as_it_is(tmp_path):
+    """Its last convolution and its classifier stay out."""
+    torch.manual_seed(1)
+    truth = MobileNetV2(8).state_dict()
+    others = {"features.18.0.weight": torch.zeros(4, 80, 1, 1), "classifier.1.bias": torch.zeros(3)}
+    torch.save({**truth, **others}, tmp_path / "mobilenet_v2.pth")
+    model = TFPose(SMALL)
+    load_backbone(model, str(tmp_path / "mobilenet_v2.pth"))
+    assert all(torch.equal(value, truth[name]) for name, value in model.backbone.state_dict().items())
+
+
+def test_initial_weights_fit_crops_of_another_size(tmp_path):
+    small = TFPose(SMALL)
+    save_checkpoint(tmp_path / "small.safetensors", small)
+    large = TFPose(dataclasses.replace(SMALL, input_size_wh=(96, 128)))
+    load_weights(large, tmp_path / "small.safetensors")
+    assert all(torch.equal(value, small.state_dict()[name]) for name, value in large.state_dict().items())
+    assert large.reference_points.shape[1] == 8 * 6 + 4 * 3  # positions are its own
+
+
+def test_checkpoint_round_trip(tmp_path):
+    model = TFPose(SMALL).eval()
+    save_checkpoint(tmp_path / "edge.safetensors", model)
+    again, crops = load_checkpoint(tmp_path / "edge.safetensors"), torch.rand(1, 3, 64, 64) * 255
+    assert again.config == SMALL and torch.equal(again(crops).keypoints, model(crops).keypoints)

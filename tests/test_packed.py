@@ -1,0 +1,157 @@
+"""Packed people: the same crops from a small file, and the recipe that trains on it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from runtime.errors import InputError
+from runtime.skeleton import COCO_17
+from tfpose_edge import PRESETS, read_provenance
+from training.data.dataset import PhotographedPeople
+from training.data.packed import FORMAT, read_people, shrink, shrunk, write_people
+from training.data.persons import Person
+from training.data.recipe import SOURCES, packed_people, times_per_epoch
+from training.data.rendered import render_person
+from training.options import Options, with_defaults
+from training.people import training_people
+from training.train import main
+
+TINY = PRESETS["tiny"]
+
+
+def save_set(folder, count, seed, size_wh=(320, 400)):
+    """A folder as the recipe expects it, of rendered people: annotations.json and images/."""
+    (folder / "images").mkdir(parents=True)
+    images, annotations = [], []
+    for i in range(count):
+        person = render_person(np.random.default_rng([seed, i]), size_wh)
+        cv2.imwrite(str(folder / "images" / f"{i}.png"), person.image)
+        images.append({"id": i, "file_name": f"{i}.png", "width": size_wh[0], "height": size_wh[1]})
+        rows = np.column_stack([person.keypoints_xy - 0.5, person.visible])
+        x1, y1, x2, y2 = person.box_xyxy.tolist()
+        annotations.append(
+            {"id": i, "image_id": i, "category_id": 1, "keypoints": rows.ravel().tolist(), "area": person.area,
+             "bbox": [x1, y1, x2 - x1, y2 - y1], "iscrowd": 0}
+        )  # fmt: skip
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "keypoints": COCO_17}]}
+    (folder / "annotations.json").write_text(json.dumps(content))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    save_set(folder / "fashion_train", 5, 1)
+    save_set(folder / "lspet", 4, 2)
+    return folder
+
+
+def persons_of(folder, count=4):
+    found = []
+    for i in range(count):
+        person = render_person(np.random.default_rng([5, i]), (320, 400))
+        path = folder / f"{i}.png"
+        cv2.imwrite(str(path), person.image)
+        named = np.ones(17, bool)
+        found.append(Person(path, i, i, person.keypoints_xy, person.visible, named, person.box_xyxy, person.area))
+    return found
+
+
+def test_crops_of_packed_people_are_those_of_the_pictures(tmp_path):
+    """Up to the small picture's whole px, a third of a px of the crop, its blur and the JPEG's loss."""
+    persons = persons_of(tmp_path)
+    plain, packed = PhotographedPeople(persons, TINY), PhotographedPeople(shrunk(persons, quality=95), TINY)
+    for i in range(len(persons)):
+        expected, found = plain[0, i], packed[0, i]
+        labelled = expected.labelled
+        torch.testing.assert_close(found.keypoints[labelled], expected.keypoints[labelled], atol=3e-3, rtol=0)
+        assert torch.equal(found.labelled, labelled)
+        assert found.area_px.item() == pytest.approx(expected.area_px.item(), rel=0.02)
+        difference = (found.crops.float() - expected.crops.float()).abs().mean()
+        moved = (found.crops.float() - expected.crops.float().roll(2, -1)).abs().mean()
+        assert difference < 4 and difference < 0.6 * moved  # a shift by 2 px would be seen
+
+
+def test_pictures_are_never_enlarged_and_keep_their_region(tmp_path):
+    (person,) = persons_of(tmp_path, 1)
+    image = cv2.imread(str(person.image_path))
+    for height_px in (64, 4096):
+        small = shrink(person, image, "a", height_px, 90)
+        height, width = cv2.imdecode(np.frombuffer(small.image_path.read_bytes(), np.uint8), 1).shape[:2]
+        assert height <= min(height_px, image.shape[0]) and width <= image.shape[1]
+        scale = np.sqrt(small.area / person.area)
+        sides, wanted = (np.ptp(p.box_xyxy.reshape(2, 2), axis=0) for p in (small, person))
+        assert np.allclose(sides, scale * wanted, rtol=0.03)
+
+
+def test_round_trip_of_the_file(tmp_path):
+    sources = {"a": shrunk(persons_of(tmp_path, 2)), "b": [], "c": shrunk(persons_of(tmp_path, 1))}
+    write_people(tmp_path / "people.npz", sources, COCO_17)
+    again = read_people(tmp_path / "people.npz", COCO_17)
+    assert {name: len(found) for name, found in again.items()} == {"a": 2, "b": 0, "c": 1}
+    for person, wanted in zip(again["a"] + again["c"], sources["a"] + sources["c"], strict=True):
+        assert person.image_path.read_bytes() == wanted.image_path.read_bytes()
+        assert np.allclose(person.keypoints_xy, wanted.keypoints_xy, atol=1e-4)
+        assert np.array_equal(person.visible, wanted.visible) and np.array_equal(person.named, wanted.named)
+        assert np.array_equal(person.box_xyxy, wanted.box_xyxy) and person.area == wanted.area
+
+
+def test_files_that_are_something_else_are_refused(tmp_path):
+    path = tmp_path / "people.npz"
+    path.write_bytes(b"no people")
+    with pytest.raises(InputError, match="not a file of packed people"):
+        read_people(path, COCO_17)
+    write_people(path, {"a": shrunk(persons_of(tmp_path, 1))}, COCO_17)
+    with pytest.raises(InputError, match="holds other key points"):
+        read_people(path, COCO_17[:3])
+    np.savez(path, head=np.frombuffer(json.dumps({"format": FORMAT}).encode(), np.uint8))
+    with pytest.raises(InputError, match="not a file of packed people"):
+        read_people(path, COCO_17)
+
+
+def test_the_recipe_packs_what_is_there_and_says_what_is_not(root, tmp_path):
+    said = []
+    found = packed_people(root, tmp_path / "people.npz", tuple(COCO_17), said.append, 3)
+    assert {name: len(persons) for name, persons in found.items()} == {"lspet": 4, "fashion_train": 5, "rendered": 3}
+    assert sum("goes without it" in line for line in said) == len(SOURCES) - 2 and "12 people packed" in said[-1]
+    with pytest.raises(InputError, match="has none of lsp_train, lspet"):
+        packed_people(tmp_path, tmp_path / "others.npz", tuple(COCO_17), said.append, 0)
+
+
+def test_development_pictures_are_never_trained_on():
+    assert {source.folder: source.images for source in SOURCES if source.images} == {
+        "lsp_train": "1-900", "coco_train": "1-80"
+    }  # fmt: skip
+
+
+def test_sources_are_shown_as_often_as_the_recipe_says(root, tmp_path):
+    options = Options(
+        recipe="packaged", data_root=root, packed=tmp_path / "people.npz", rendered=2, output=tmp_path / "run"
+    )
+    data, _ = training_people(with_defaults(options), TINY, lambda text: None)
+    assert len(data) == 4 * times_per_epoch("lspet") + 5 * times_per_epoch("fashion_train") + 2
+    assert times_per_epoch("lsp_train") > times_per_epoch("lspet") == 1
+
+
+def test_the_recipe_trains_and_needs_its_data_once(root, tmp_path, capsys):
+    shared = ["--recipe", "packaged", "--rendered", "3", "--epochs", "1", "--batch-size", "4", "--workers", "0"]
+    assert main([*shared, "--data-root", str(root), "--output", str(tmp_path / "first")]) == 0
+    assert Path(tmp_path / "people.npz").is_file()
+    assert main([*shared, "--output", str(tmp_path / "second")]) == 0
+    first, second = (read_provenance(tmp_path / name / "last.safetensors") for name in ("first", "second"))
+    assert first == {**second, "minutes": first["minutes"]}
+    assert first["data"] == ["the recipe 'packaged'"]
+    assert main([*shared, "--packed", str(tmp_path / "none.npz"), "--output", str(tmp_path / "third")]) == 4
+    assert "needs --data-root" in capsys.readouterr().err
+
+
+def test_usage_errors(tmp_path):
+    with pytest.raises(ValueError, match="brings its own people"):
+        with_defaults(Options(recipe="packaged", train=("a.json:b",)))
+    with pytest.raises(ValueError, match="belong to --recipe packaged"):
+        with_defaults(Options(packed=tmp_path / "people.npz"))
