@@ -154,4 +154,5 @@ PRESETS: dict[str, PoseConfig] = {
     "r50-ne6": PoseConfig(),
     "r50-ne6-384": PoseConfig(input_size_wh=(288, 384)),
 }  # fmt: skip
-"""Finished configurations by name; section 4 of the paper, tables 1..5; `edge-n` and `edge-s` for phones; `tiny` for tests and demos."""
+"""Finished configurations by name; section 4 of the paper, tables 1..5; `edge-n` and `edge-s` for phones; `tiny` for
+tests and demos."""

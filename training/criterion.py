@@ -1,6 +1,7 @@
 """The losses (paper, equations 5 to 7) and the target of the score head.
 
-Deviation from the paper: a third loss trains the score head, whose gradient ends there; it does not move coordinates.
+Deviations from the paper: a third loss trains the score head, whose gradient ends there; it does not move coordinates.
+Two more let a network learn from a teacher's answers, where it has one.
 """
 
 from __future__ import annotations
@@ -9,12 +10,16 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from tfpose_edge import PoseOutput
 from training.data.dataset import Batch
+from training.teacher import Teaching
 
 LOSS_WEIGHTS = {"loss_keypoints": 1.0, "loss_heatmaps": 50.0, "loss_scores": 1.0}
 """Equation 7; the heat maps' 50 is the paper's lambda."""
+TEACHER_WEIGHTS = {"loss_teacher_keypoints": 1.0, "loss_teacher_heatmaps": 50.0}
+"""A teacher's answers count as much as the truth."""
 
 
 def gaussian_heatmaps(keypoints: Tensor, height: int, width: int) -> Tensor:
@@ -79,9 +84,28 @@ def losses(
     return terms
 
 
+def teacher_losses(output: PoseOutput, heatmaps: Tensor | None, teaching: Teaching) -> dict[str, Tensor]:
+    """Unweighted losses against a teacher's answers, under the keys of `TEACHER_WEIGHTS`; labels play no part in them.
+
+    Args:
+        output: of the network that learns.
+        heatmaps: (B, K, h, w) of its auxiliary head, or None.
+        teaching: key points count by the teacher's scores; its heat maps are brought to the size of `heatmaps`.
+    """
+    terms = {}
+    if len(output.per_layer):
+        error = (output.per_layer.float() - teaching.keypoints).abs() * teaching.scores[..., None]
+        terms["loss_teacher_keypoints"] = error.mean((1, 2, 3)).sum()  # over layers, as equation 5
+    if heatmaps is not None and teaching.heatmaps is not None:
+        target = functional.interpolate(teaching.heatmaps, heatmaps.shape[-2:], mode="bilinear", antialias=True)
+        terms["loss_teacher_heatmaps"] = ((heatmaps.float() - target) ** 2).mean()
+    return terms
+
+
 def weighted_sum(terms: dict[str, Tensor]) -> Tensor:
-    """Equation 7."""
-    return sum((LOSS_WEIGHTS[name] * term for name, term in terms.items()), start=torch.zeros(()).to(_device(terms)))
+    """Equation 7, and a teacher's losses where there are some."""
+    weights = LOSS_WEIGHTS | TEACHER_WEIGHTS
+    return sum((weights[name] * term for name, term in terms.items()), start=torch.zeros(()).to(_device(terms)))
 
 
 def _inside(batch: Batch) -> Tensor:

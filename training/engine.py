@@ -23,6 +23,7 @@ from training import criterion
 from training.data.dataset import Batch, Key
 from training.networks import Network
 from training.optimizer import set_lr
+from training.teacher import Teacher
 
 
 class NonFiniteLoss(PoseError):
@@ -45,6 +46,7 @@ def train_epoch(
     accelerator: Accelerator,
     lr_factor: Callable[[], float],
     clip_grad: float | None = None,
+    teacher: Teacher | None = None,
 ) -> Iterator[dict[str, float]]:
     """Take one optimiser step per batch; yields the unweighted losses and their weighted sum, `loss`.
 
@@ -57,6 +59,7 @@ def train_epoch(
         accelerator: gives device, precision and processes.
         lr_factor: asked before every step.
         clip_grad: largest norm of the gradient; None leaves it.
+        teacher: adds the losses against its answers.
     Raises:
         NonFiniteLoss: with every term.
     """
@@ -66,12 +69,16 @@ def train_epoch(
         set_lr(optimizer, lr_factor())
         batch = Batch(*(field.to(accelerator.device, non_blocking=True) for field in batch))
         with accelerator.autocast():
-            output = model(as_input(batch.crops))
+            crops = as_input(batch.crops)
+            teaching = teacher(crops) if teacher else None
+            output = model(crops)
             heatmaps = accelerator.unwrap_model(model).heatmaps(output.memory) if config.heatmap_head else None
         counts = criterion.count_points(batch)
         if accelerator.num_processes > 1:  # gradients are averaged over processes, so each has the mean count
             counts = accelerator.reduce(counts.float(), "mean")
         terms = criterion.losses(output, heatmaps, batch, oks_sigmas, config.input_size_wh, counts)
+        if teaching:
+            terms |= criterion.teacher_losses(output, heatmaps, teaching)
         loss = criterion.weighted_sum(terms)
         named = {"loss": loss, **terms}
         found = torch.stack([term.detach().float() for term in named.values()])

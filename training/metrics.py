@@ -72,7 +72,7 @@ def pck(
     Raises:
         InputError: no person has a reference length.
     """
-    lengths = np.array([_head(p) if by_head else _torso(p, names) for p in persons], dtype=np.float64)
+    lengths = np.array([_head(p) if by_head else torso(p, names) for p in persons], dtype=np.float64)
     usable = np.isfinite(lengths) & (lengths > 0)
     if not usable.any():
         missing = "head size" if by_head else "labelled left shoulder and right hip"
@@ -107,13 +107,13 @@ def _grouped(shares: Mapping[str, float | None]) -> dict[str, float | None]:
 
 def oks(predicted_xy: Array, persons: Sequence[Person], names: Sequence[str]) -> Array:
     """Mean OKS (N,) of each person's labelled points, in [0, 1]; COCO's formula without the threshold."""
-    similarity, labelled = _similarity(predicted_xy, persons, names)
+    similarity, labelled = similarities(predicted_xy, persons, names)
     return similarity.sum(1) / np.maximum(1, labelled.sum(1))  # type: ignore[no-any-return]
 
 
 def oks_per_keypoint(predicted_xy: Array, persons: Sequence[Person], names: Sequence[str]) -> dict[str, float | None]:
     """Mean similarity of each point in percent over the persons that have it labelled; None where nobody has."""
-    similarity, labelled = _similarity(predicted_xy, persons, names)
+    similarity, labelled = similarities(predicted_xy, persons, names)
     sums, counts = similarity.sum(0), labelled.sum(0)
     return {name: 100.0 * float(sums[k] / counts[k]) if counts[k] else None for k, name in enumerate(names)}
 
@@ -165,7 +165,7 @@ def average_precision(results: list[dict[str, Any]], truth: PersonSet, names: Se
     return {key: 100.0 * float(evaluation.stats[i]) if evaluation.stats[i] >= 0 else None for key, i in keys.items()}
 
 
-def _similarity(
+def similarities(
     predicted_xy: Array, persons: Sequence[Person], names: Sequence[str]
 ) -> tuple[Array, NDArray[np.bool_]]:
     """Similarity (N, K) of each key point, 0 where unlabelled, and which are labelled (N, K)."""
@@ -177,7 +177,8 @@ def _similarity(
     return np.exp(-squared / (2 * (area + np.spacing(1)) * variance)) * labelled, labelled
 
 
-def _torso(person: Person, names: Sequence[str]) -> float:
+def torso(person: Person, names: Sequence[str]) -> float:
+    """PCK's reference length in px, left shoulder to right hip; not a number where one of them is unlabelled."""
     try:
         left, right = list(names).index("left_shoulder"), list(names).index("right_hip")
     except ValueError:

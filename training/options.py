@@ -124,6 +124,8 @@ class Options:
     initial_weights: Path | None = None
     """Checkpoint of the same preset to start from, perhaps with smaller crops: train on rendered people first, on
     photographs then."""
+    teacher: Path | None = None
+    """Checkpoint of a larger TFPose to learn from as well: its key points, by their scores, and its heat maps."""
     freeze_batchnorm: bool = False
     """BatchNorm keeps the statistics that it starts with; its scales and offsets learn. For small batches and, on CPUs,
     for several processes: their losses are then those of one process with the same global batch."""

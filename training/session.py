@@ -27,6 +27,7 @@ from training.optimizer import average_of, build_optimizer, schedule
 from training.options import Plan
 from training.people import data_names, training_people, validation_people
 from training.run import Progress, RunFolder
+from training.teacher import Teacher
 from training.weights import load_backbone, load_weights
 
 
@@ -54,6 +55,7 @@ class Session:
         self.optimizer = build_optimizer(
             self.model, options.lr, options.weight_decay, options.transformer_lr_factor
         )  # fmt: skip
+        self.teacher = Teacher(options.teacher, config.keypoint_names, accelerator.device) if options.teacher else None
         self.wrapped, self.optimizer = accelerator.prepare(self.model, self.optimizer)
         self.sampler = EpochSampler(
             len(self.data),
@@ -138,8 +140,9 @@ class Session:
         loader = engine.loader(self.data, self.sampler, self.options.workers)
         batches = watched(loader, self.data, self.damage)
         steps = engine.train_epoch(
-            self.wrapped, batches, self.optimizer, self.accelerator, self._lr_factor, self.options.clip_grad
-        )
+            self.wrapped, batches, self.optimizer, self.accelerator, self._lr_factor, self.options.clip_grad,
+            self.teacher,
+        )  # fmt: skip
         title = f"epoch {p.epoch + 1}/{self.options.epochs}"
         bar = tqdm(
             steps,
@@ -203,7 +206,7 @@ class Session:
             "rendered": o.rendered, "epochs": p.epoch, "steps": p.step, "batch_size": o.batch_size, "seed": o.seed,
             "minutes": round(p.seconds / 60, 1), "best_oks": p.best if self.val is not None else None,
             "initial_weights": o.initial_weights.name if o.initial_weights else None,
-            "processes": self.accelerator.num_processes,
+            "teacher": o.teacher.name if o.teacher else None, "processes": self.accelerator.num_processes,
             "backbone_weights": Path(str(o.backbone_weights)).name if o.backbone_weights else None,
         }  # fmt: skip
         networks.save(self.run.path / "last.safetensors", self._shipped(), provenance)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -21,33 +21,14 @@ from runtime import geometry
 from runtime.errors import InputError
 from tfpose_edge.checkpoint import written_whole
 from training.data.persons import Person
-from training.data.picture import Picture, read_image
+from training.data.picture import Picture, PictureInMemory, read_image
 
 FORMAT = "tfpose-edge packed people/1"
 REACH = 1.5
 """Side of the region that is kept, over the person's box brought to the crop's shape: padding and some turning."""
 ASPECT = 0.75
 """Width over height of that region."""
-HEIGHT_PX, QUALITY = 176, 70
-
-
-@dataclass(frozen=True)
-class PictureInMemory:
-    """An encoded picture; answers what a Path answers here."""
-
-    name: str
-    encoded: bytes
-
-    def __str__(self) -> str:
-        return self.name
-
-    def is_file(self) -> bool:
-        """It is always there."""
-        return True
-
-    def read_bytes(self) -> bytes:
-        """The encoded picture."""
-        return self.encoded
+HEIGHT_PX, QUALITY = 152, 62
 
 
 def shrink(person: Person, image: NDArray[np.uint8], name: str, height_px: int, quality: int) -> Person:
@@ -71,14 +52,14 @@ def shrink(person: Person, image: NDArray[np.uint8], name: str, height_px: int, 
     )
 
 
-def write_people(path: Path, sources: dict[str, Sequence[Person]], names: Sequence[str]) -> None:
+def write_people(path: Path, sources: Mapping[str, Sequence[Person]], names: Sequence[str]) -> None:
     """Write shrunk persons, key points in the order of `names`, under the names of their sources."""
     persons = [person for source in sources.values() for person in source]
     pictures = [np.frombuffer(person.image_path.read_bytes(), np.uint8) for person in persons]
     rows = [np.column_stack([p.keypoints_xy, p.visible, p.named]) for p in persons]
     head = {"format": FORMAT, "names": list(names), "sources": {name: len(found) for name, found in sources.items()}}
     with written_whole(path) as temporary, temporary.open("wb") as file:
-        np.savez(
+        np.savez_compressed(
             file,
             head=np.frombuffer(json.dumps(head).encode(), np.uint8),
             pictures=np.concatenate(pictures),

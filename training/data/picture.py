@@ -38,7 +38,26 @@ class PackedPicture:
             return file.read(self.size)
 
 
-Picture = Path | PackedPicture
+@dataclass(frozen=True)
+class PictureInMemory:
+    """An encoded picture that is read already; answers what a Path answers here."""
+
+    name: str
+    encoded: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+    def is_file(self) -> bool:
+        """It is always there."""
+        return True
+
+    def read_bytes(self) -> bytes:
+        """The encoded picture."""
+        return self.encoded
+
+
+Picture = Path | PackedPicture | PictureInMemory
 
 
 def read_image(path: Picture) -> NDArray[np.uint8]:

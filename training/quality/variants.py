@@ -1,0 +1,77 @@
+"""The ways in which one model can answer: as it is, with the mirror image, with fewer layers, on crops of other sizes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from runtime.errors import InputError
+from tfpose_edge import TFPose
+from training.evaluate import open_predictor
+from training.predictor import CheckpointPredictor, FlipTest, Predictor
+from training.row import keep_layers
+
+
+class Variant(NamedTuple):
+    """One way, by name; the predictor is opened when its turn comes."""
+
+    name: str
+    open: Callable[[], Predictor]
+
+
+def variants_of(path: Path, sizes_wh: Sequence[tuple[int, int]] = ()) -> list[Variant]:
+    """What can be asked of a model.
+
+    Args:
+        path: a checkpoint (also of a rival) or an artifact. Layers and sizes are a TFPose checkpoint's alone.
+        sizes_wh: crops (width, height) px, multiples of 32; the checkpoint's own size is its plain answer.
+    Raises:
+        InputError: a results file, or a size that the network cannot have.
+        ModelFileError: not a checkpoint or artifact.
+    """
+    plain = _opened(path)
+    found = [Variant("as it is", lambda: plain), Variant("flip test", lambda: FlipTest(plain))]
+    if not isinstance(plain, CheckpointPredictor) or not isinstance(plain.model, TFPose):
+        return found
+    layers = range(1, plain.model.config.num_decoder_layers)
+    found += [Variant(_counted(count), lambda count=count: _with_layers(path, count)) for count in layers]
+    others = [size for size in sizes_wh if size != plain.model.config.input_size_wh]
+    found += [Variant(f"crops of {w}x{h}", lambda size=(w, h): _with_crops(path, size)) for w, h in others]
+    return found
+
+
+def resized(model: TFPose, size_wh: tuple[int, int]) -> TFPose:
+    """The same weights on crops of another size, in eval mode; InputError where the network cannot have it."""
+    try:
+        config = dataclasses.replace(model.config, input_size_wh=size_wh)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    other = TFPose(config)
+    other.load_state_dict(model.state_dict())
+    return other.eval()
+
+
+def _counted(count: int) -> str:
+    return f"{count} decoder layer{'s' if count > 1 else ''}"
+
+
+def _with_layers(path: Path, count: int) -> Predictor:
+    predictor = CheckpointPredictor(path)
+    keep_layers(predictor.model, count)
+    return predictor
+
+
+def _with_crops(path: Path, size_wh: tuple[int, int]) -> Predictor:
+    predictor = CheckpointPredictor(path)
+    assert isinstance(predictor.model, TFPose)
+    predictor.model = resized(predictor.model, size_wh)
+    return predictor
+
+
+def _opened(path: Path) -> Predictor:
+    predictor = open_predictor(path)
+    if isinstance(predictor, list):
+        raise InputError(f"{path}: a results file; training.evaluate scores it, here a checkpoint or artifact is asked")
+    return predictor
