@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from photographs import write_data_set
 
 from runtime.errors import InputError
 from runtime.skeleton import COCO_17
@@ -25,29 +26,11 @@ from training.train import main
 TINY = PRESETS["tiny"]
 
 
-def save_set(folder, count, seed, size_wh=(320, 400)):
-    """A folder as the recipe expects it, of rendered people: annotations.json and images/."""
-    (folder / "images").mkdir(parents=True)
-    images, annotations = [], []
-    for i in range(count):
-        person = render_person(np.random.default_rng([seed, i]), size_wh)
-        cv2.imwrite(str(folder / "images" / f"{i}.png"), person.image)
-        images.append({"id": i, "file_name": f"{i}.png", "width": size_wh[0], "height": size_wh[1]})
-        rows = np.column_stack([person.keypoints_xy - 0.5, person.visible])
-        x1, y1, x2, y2 = person.box_xyxy.tolist()
-        annotations.append(
-            {"id": i, "image_id": i, "category_id": 1, "keypoints": rows.ravel().tolist(), "area": person.area,
-             "bbox": [x1, y1, x2 - x1, y2 - y1], "iscrowd": 0}
-        )  # fmt: skip
-    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "keypoints": COCO_17}]}
-    (folder / "annotations.json").write_text(json.dumps(content))
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    save_set(folder / "fashion_train", 5, 1)
-    save_set(folder / "lspet", 4, 2)
+    write_data_set(folder / "fashion_train", 5, seed=1)
+    write_data_set(folder / "lspet", 4, seed=2)
     return folder
 
 

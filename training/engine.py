@@ -63,22 +63,12 @@ def train_epoch(
     Raises:
         NonFiniteLoss: with every term.
     """
-    config: PoseConfig = accelerator.unwrap_model(model).config
-    oks_sigmas = torch.tensor(sigmas(config.keypoint_names), device=accelerator.device)
+    names = accelerator.unwrap_model(model).config.keypoint_names
+    oks_sigmas = torch.tensor(sigmas(names), device=accelerator.device)
     for batch in batches:
         set_lr(optimizer, lr_factor())
         batch = Batch(*(field.to(accelerator.device, non_blocking=True) for field in batch))
-        with accelerator.autocast():
-            crops = as_input(batch.crops)
-            teaching = teacher(crops) if teacher else None
-            output = model(crops)
-            heatmaps = accelerator.unwrap_model(model).heatmaps(output.memory) if config.heatmap_head else None
-        counts = criterion.count_points(batch)
-        if accelerator.num_processes > 1:  # gradients are averaged over processes, so each has the mean count
-            counts = accelerator.reduce(counts.float(), "mean")
-        terms = criterion.losses(output, heatmaps, batch, oks_sigmas, config.input_size_wh, counts)
-        if teaching:
-            terms |= criterion.teacher_losses(output, heatmaps, teaching)
+        terms = _losses(model, batch, accelerator, oks_sigmas, teacher)
         loss = criterion.weighted_sum(terms)
         named = {"loss": loss, **terms}
         found = torch.stack([term.detach().float() for term in named.values()])
@@ -92,6 +82,24 @@ def train_epoch(
             accelerator.clip_grad_norm_(model.parameters(), clip_grad)
         optimizer.step()
         yield values
+
+
+def _losses(
+    model: torch.nn.Module, batch: Batch, accelerator: Accelerator, oks_sigmas: Tensor, teacher: Teacher | None
+) -> dict[str, Tensor]:
+    """The unweighted losses of a batch on its device, the teacher's among them."""
+    network: Network = accelerator.unwrap_model(model)
+    config: PoseConfig = network.config
+    with accelerator.autocast():
+        crops = as_input(batch.crops)
+        teaching = teacher(crops) if teacher else None
+        output = model(crops)
+        heatmaps = network.heatmaps(output.memory) if config.heatmap_head else None  # type: ignore[operator, union-attr]
+    counts = criterion.count_points(batch)
+    if accelerator.num_processes > 1:  # gradients are averaged over processes, so each has the mean count
+        counts = accelerator.reduce(counts.float(), "mean")
+    terms = criterion.losses(output, heatmaps, batch, oks_sigmas, config.input_size_wh, counts)
+    return terms | (criterion.teacher_losses(output, heatmaps, teaching) if teaching else {})
 
 
 @torch.inference_mode()

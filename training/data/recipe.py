@@ -40,9 +40,9 @@ class Source:
 
 
 SOURCES = (
-    Source("lsp_train", "1-900", 3),
+    Source("lsp_train", "1-900", 6),
     Source("lspet", "", 1),
-    Source("coco_train", "1-80", 4),
+    Source("coco_train", "1-80", 8),
     Source("fashion_train", "", 1),
 )
 RENDERED, RENDERED_COUNT, RENDERED_TIMES = "rendered", 3000, 1  # persons, and how often each is shown

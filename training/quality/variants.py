@@ -1,4 +1,4 @@
-"""The ways in which one model can answer: as it is, with the mirror image, with fewer layers, on crops of other sizes."""
+"""The ways in which a model can answer: as it is, with the mirror image, with fewer layers, on crops of other sizes."""
 
 from __future__ import annotations
 
