@@ -28,7 +28,7 @@ from runtime.smoothing import Smoother, Smoothing
 from runtime.video import Source, open_source
 
 MODELS_DIR = Path(__file__).parent / "models"
-PACKAGED_MODELS = ("edge-s.onnx", "tiny.onnx")  # the first that exists is the default
+PACKAGED_MODELS = ("edge-s.onnx", "edge-n.onnx", "tiny.onnx")  # the first that exists is the default
 DETECT_EVERY = 10  # frames
 
 AnySource = str | int | Path | Source

@@ -39,7 +39,8 @@ class Bin(NamedTuple):
     """Their mean similarity."""
     right: float | None
     """Share within 0.2 x torso; None where no torso is labelled."""
-    count: int
+    number: int
+    """How many they are."""
 
 
 def points_of(results: list[dict[str, Any]], persons: Sequence[Person], names: Sequence[str]) -> Points:
@@ -74,8 +75,8 @@ def bins_of(points: Points, count: int = BINS) -> list[Bin]:
 
 def calibration_error(bins: Sequence[Bin]) -> float:
     """Mean distance between score and similarity over all key points, bin by bin (expected calibration error)."""
-    total = sum(b.count for b in bins)
-    return sum(b.count * abs(b.score - b.oks) for b in bins) / max(1, total)
+    total = sum(b.number for b in bins)
+    return sum(b.number * abs(b.score - b.oks) for b in bins) / max(1, total)
 
 
 def draw(path: Path, of_models: dict[str, list[Bin]], about: str) -> None:
@@ -83,9 +84,9 @@ def draw(path: Path, of_models: dict[str, list[Bin]], about: str) -> None:
     figure, axes = new_page(1, len(of_models), (3.6, 3.4), "Do scores mean what they say?", about)
     for axis, (name, bins) in zip(axes.flat, of_models.items(), strict=True):
         as_chart(axis)
-        total = sum(b.count for b in bins)
+        total = sum(b.number for b in bins)
         axis.bar(
-            [b.score for b in bins], [b.count / total for b in bins], 0.06, color="0.85", label="share of the points"
+            [b.score for b in bins], [b.number / total for b in bins], 0.06, color="0.85", label="share of the points"
         )
         axis.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
         axis.plot([b.score for b in bins], [b.oks for b in bins], marker="o", markersize=4, label="mean OKS")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,9 +37,9 @@ def variants_of(path: Path, sizes_wh: Sequence[tuple[int, int]] = ()) -> list[Va
     if not isinstance(plain, CheckpointPredictor) or not isinstance(plain.model, TFPose):
         return found
     layers = range(1, plain.model.config.num_decoder_layers)
-    found += [Variant(_counted(count), lambda count=count: _with_layers(path, count)) for count in layers]
+    found += [Variant(_counted(count), partial(_with_layers, path, count)) for count in layers]
     others = [size for size in sizes_wh if size != plain.model.config.input_size_wh]
-    found += [Variant(f"crops of {w}x{h}", lambda size=(w, h): _with_crops(path, size)) for w, h in others]
+    found += [Variant(f"crops of {w}x{h}", partial(_with_crops, path, (w, h))) for w, h in others]
     return found
 
 
