@@ -117,8 +117,9 @@ class Camera(Source):
 
     def close(self) -> None:
         """Let go of the camera; where the driver hangs, its thread is left behind and ends with the program."""
-        self._closing.set()
-        self.reader.stop()
+        if not self._closing.is_set():
+            self._closing.set()
+            self.reader.stop()
 
 
 def open_camera(number: int, retry_s: float = RETRY_S) -> Camera:

@@ -111,7 +111,7 @@ class Pose:
             InputError: at once, when the source cannot be opened.
         """
         opened = source if isinstance(source, Source) else open_source(source)
-        return Video(opened, self._watch(opened))
+        return Video(opened, self.watch(opened))
 
     def live(self, source: AnySource, on_result: OnResult | None = None) -> Live:
         """Always the newest frame of a camera, stream or video; frames that come meanwhile are dropped and counted.
@@ -125,9 +125,9 @@ class Pose:
         opened = source if isinstance(source, Source) else open_source(source)
         if not opened.is_continuous:
             raise InputError(f"{opened.name}: live needs a camera, stream or video, this is a {opened.kind}")
-        return Live(opened, self._watch(opened), on_result)
+        return Live(opened, self.watch(opened), on_result)
 
-    def _watch(self, source: Source) -> See:
+    def watch(self, source: Source) -> See:
         """What answers this source's frames one after the other: follows and smooths where they move."""
         if not source.is_continuous:
             return lambda image, time_s: self(image)

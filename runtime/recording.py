@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, TextIO
+from typing import Protocol
 
 import cv2
 
+from runtime.disk import LineFile, check_room, check_target, finish, partial_path
 from runtime.errors import InputError
 from runtime.geometry import Image
 from runtime.results import Frame
 from runtime.video import IMAGE_EXTENSIONS, Source
 
 VIDEO_CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".avi": "MJPG", ".mkv": "mp4v"}
+CHECK_ROOM_EVERY = 10  # frames of a video
 
 
 class Recorder(Protocol):
@@ -31,21 +34,36 @@ class Recorder(Protocol):
 
 
 class Recording:
-    """Several recorders as one `with`: all finish together.
+    """Several recorders as one `with`: all finish together. Frames may come from another thread.
 
-    What was written stays when the source ends, breaks off or Ctrl-C is pressed; after any other error nothing stays.
+    What was written stays when the source ends, breaks off, the disk is full or Ctrl-C is pressed; after any other
+    error nothing stays.
     """
 
     def __init__(self, recorders: list[Recorder]) -> None:
         self.recorders = recorders
+        self._lock = threading.Lock()
+        self._closed = False
 
     def write(self, frame: Frame, drawn: Image) -> None:
-        """Hand a frame to every recorder."""
-        for recorder in self.recorders:
-            try:
-                recorder.write(frame, drawn)
-            except OSError as error:
-                raise InputError(f"{recorder.path}: cannot be written: {error.strerror}") from error
+        """Hand a frame to every recorder; nothing happens after the end."""
+        with self._lock:
+            for recorder in [] if self._closed else self.recorders:
+                try:
+                    recorder.write(frame, drawn)
+                except OSError as error:
+                    raise InputError(f"{recorder.path}: cannot be written: {error.strerror}") from error
+
+    def add(self, recorder: Recorder) -> None:
+        """From the next frame on, one recorder more."""
+        with self._lock:
+            self.recorders.append(recorder)
+
+    def end(self, recorder: Recorder) -> None:
+        """Complete one of the recorders; the others go on."""
+        with self._lock:
+            self.recorders.remove(recorder)
+            recorder.close(keep=True)
 
     def __enter__(self) -> Recording:
         return self
@@ -54,8 +72,22 @@ class Recording:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         keep = error is None or isinstance(error, KeyboardInterrupt | InputError)
-        for recorder in self.recorders:
-            recorder.close(keep)
+        with self._lock:
+            self._closed = True
+            failures = [failure for recorder in self.recorders if (failure := close_recorder(recorder, keep))]
+        if failures and error is None:
+            raise failures[0]
+
+
+def close_recorder(recorder: Recorder, keep: bool) -> InputError | None:
+    """Close it; what goes wrong is returned, so that the others are closed as well."""
+    try:
+        recorder.close(keep)
+    except OSError as error:
+        return InputError(f"{recorder.path}: cannot be completed: {error.strerror}")
+    except InputError as error:
+        return error
+    return None
 
 
 class PictureRecorder:
@@ -77,10 +109,9 @@ class FolderRecorder:
     """Drawn pictures under the names of the originals, in a folder that is made with the first one."""
 
     def __init__(self, folder: Path) -> None:
-        if not folder.is_dir():
-            check_target(folder, ())
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder}: is a file; the drawn pictures of a folder need a folder")
+        check_target(folder / "picture" if folder.is_dir() else folder)
         self.path = folder
         self.names: set[str] = set()
 
@@ -96,22 +127,30 @@ class FolderRecorder:
 
 
 class VideoRecorder:
-    """A video in the size of its first frame; frames of another size are scaled to it."""
+    """A video in the size of its first frame; frames of another size are scaled to it.
+
+    OpenCV does not say when a disk is full, so room for the video's index is kept free, and the end is checked.
+    """
 
     def __init__(self, path: Path, fps: float) -> None:
         check_target(path, tuple(VIDEO_CODECS))
+        check_room(path.parent, path)
         self.path, self.fps = path, fps
         self.partial = partial_path(path)
         self.writer: cv2.VideoWriter | None = None
         self.size_wh = (0, 0)
+        self.num_frames = 0
 
     def write(self, frame: Frame, drawn: Image) -> None:
-        """Add a drawn frame."""
+        """Add a drawn frame; InputError, before the file is harmed, when the disk is nearly full."""
         if self.writer is None:
             self.size_wh = (drawn.shape[1], drawn.shape[0])
             self.writer = self._open()
+        if self.num_frames % CHECK_ROOM_EVERY == 0:
+            check_room(self.path.parent, self.path, self.partial.stat().st_size)
         same = (drawn.shape[1], drawn.shape[0]) == self.size_wh
         self.writer.write(drawn if same else cv2.resize(drawn, self.size_wh, interpolation=cv2.INTER_AREA))
+        self.num_frames += 1
 
     def _open(self) -> cv2.VideoWriter:
         codec = cv2.VideoWriter.fourcc(*VIDEO_CODECS[self.path.suffix.lower()])
@@ -121,34 +160,52 @@ class VideoRecorder:
         return writer
 
     def close(self, keep: bool) -> None:
-        """Complete the file and give it its name, or remove it."""
-        if self.writer is not None:
-            self.writer.release()
-            _finish(self.partial, self.path, keep)
+        """Complete the file and give it its name, or remove it; InputError when its end is missing on the disk."""
+        if self.writer is None:
+            return
+        self.writer.release()
+        self.writer = None
+        finish(self.partial, self.path, keep)
+        if keep and not cv2.VideoCapture(str(self.path)).isOpened():
+            raise InputError(f"{self.path}: is not complete, its end could not be written")
 
 
 class JsonRecorder:
-    """One line of JSON per frame; "-" is standard output."""
+    """One line of JSON per frame, on the disk when it is written; "-" is standard output."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.partial = path, partial_path(path)
-        self.file: TextIO | None = sys.stdout if str(path) == "-" else None
-        if self.file is None:
-            check_target(path, ())
+        self.file: LineFile | None = None
+        if not self.is_stdout:
+            check_target(path)
+
+    @property
+    def is_stdout(self) -> bool:
+        """Whether the lines are printed."""
+        return str(self.path) == "-"
 
     def write(self, frame: Frame, drawn: Image) -> None:
         """Add a line."""
-        if self.file is None:
-            self.file = self.partial.open("w", encoding="utf-8")
-        self.file.write(frame.to_json() + "\n")
+        if self.is_stdout:
+            print_line(frame.to_json())
+            return
+        self.file = self.file or LineFile(self.partial)
+        self.file.write(frame.to_json())
 
     def close(self, keep: bool) -> None:
         """Complete the file and give it its name, or remove it."""
-        if self.file is sys.stdout:
-            self.file.flush()
-        elif self.file is not None:
+        if self.file is not None:
             self.file.close()
-            _finish(self.partial, self.path, keep)
+            finish(self.partial, self.path, keep)
+
+
+def print_line(line: str) -> None:
+    """Print at once. When nobody reads any more (`| head`), what is left in the buffer goes nowhere."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
 
 
 def recorder_for(source: Source, path: Path) -> Recorder:
@@ -173,27 +230,3 @@ def write_image(path: Path, image: Image) -> None:
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise InputError(f"{path}: cannot be written: {error.strerror}") from error
-
-
-def check_target(path: Path, extensions: tuple[str, ...]) -> None:
-    """An InputError before work starts: unknown extension, no such folder, folder not writable."""
-    if extensions and path.suffix.lower() not in extensions:
-        raise InputError(f"{path}: the extension is '{path.suffix}', legal here are {' '.join(extensions)}")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder, a file's name is needed")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: there is no folder {path.parent}")
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(f"{path}: the folder {path.parent} cannot be written to")
-
-
-def partial_path(path: Path) -> Path:
-    """The temporary name, in the same folder and with the same extension: `.clip.partial.mp4`."""
-    return path.with_name(f".{path.stem}.partial{path.suffix}") if path.name else path
-
-
-def _finish(partial: Path, path: Path, keep: bool) -> None:
-    if keep:
-        os.replace(partial, path)
-    else:
-        partial.unlink(missing_ok=True)

@@ -1,0 +1,215 @@
+"""The window: what it shows of files and cameras, and what its keys do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from cameras import FakeCamera
+
+from runtime import webcam
+from runtime.progress import Progress
+from runtime.video import open_source
+
+REAL_CAPTURE = cv2.VideoCapture
+
+
+class FakeWindow:
+    """Stands for OpenCV's window: notes what is shown and written on it, presses keys at their time."""
+
+    def __init__(self, monkeypatch, presses):
+        self.shown, self.texts, self.is_open = [], [], True
+        self.presses = sorted(presses)  # (frames shown before it, key)
+        monkeypatch.setattr(webcam, "has_display", lambda: True)
+        monkeypatch.setattr(cv2, "imshow", self.show)
+        monkeypatch.setattr(cv2, "waitKey", self.wait)
+        monkeypatch.setattr(cv2, "getWindowProperty", lambda *args: int(self.is_open))
+        monkeypatch.setattr(cv2, "destroyAllWindows", lambda: None)
+        put_text = cv2.putText
+        monkeypatch.setattr(cv2, "putText", lambda *args: (self.texts.append(args[1]), put_text(*args)))
+
+    def show(self, name, image):
+        self.shown.append(image.copy())
+
+    def wait(self, delay_ms):
+        if self.presses and len(self.shown) >= self.presses[0][0]:
+            key = self.presses.pop(0)[1]
+            if key == "close":
+                self.is_open = False
+                return -1
+            return ord(key)
+        time.sleep(delay_ms / 1000)
+        return -1
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+@pytest.fixture
+def window(monkeypatch):
+    return lambda *presses: FakeWindow(monkeypatch, presses)
+
+
+@pytest.fixture
+def command(centroid_onnx):
+    return lambda *arguments: webcam.main(["--threads", "1", "--model", str(centroid_onnx), *map(str, arguments)])
+
+
+@pytest.fixture
+def camera(monkeypatch):
+    """A fake camera; files are opened for real."""
+
+    def plug(*timetable):
+        fake = FakeCamera(*timetable)
+        opened = lambda *args: fake() if args[0] == 0 else REAL_CAPTURE(*args)  # noqa: E731
+        monkeypatch.setattr(cv2, "VideoCapture", opened)
+        return fake
+
+    return plug
+
+
+def count_frames(path):
+    with open_source(path) as source:
+        return len(list(source))
+
+
+def test_a_film_is_shown_at_its_own_pace(command, moving_dots, window):
+    seen, started = window(), time.monotonic()
+    assert command("--source", moving_dots[0]) == 0
+    assert len(seen.shown) == 12 and time.monotonic() - started > 1.0  # 12 frames at 10 per second
+    assert any("fps" in text and "ms" in text for text in seen.texts)
+
+
+def test_a_closed_window_quits(command, moving_dots, window):
+    seen = window((3, "close"))
+    assert command("--source", moving_dots[0], "--save", "drawn.mp4") == 0
+    assert len(seen.shown) == 3 and count_frames("drawn.mp4") == 3
+
+
+def test_m_mirrors_the_view_and_not_the_recording(command, moving_dots, window):
+    seen = window((6, "m"))
+    assert command("--source", moving_dots[0], "--save", "drawn.avi") == 0
+    with open_source("drawn.avi") as source:
+        saved = [frame.image for frame in source]
+    below_text = slice(60, None)
+    for number, (shown, kept) in enumerate(zip(seen.shown, saved, strict=True)):
+        expected = kept if number < 6 else kept[:, ::-1]
+        difference = np.abs(shown[below_text].astype(int) - expected[below_text])
+        assert difference.mean() < 3 and np.abs(shown.astype(int) - expected[:, ::-1]).mean() > difference.mean()
+
+
+def test_r_records_what_lies_between_two_presses(command, moving_dots, window, workplace, capsys):
+    window((3, "r"), (8, "r"))
+    assert command("--source", moving_dots[0]) == 0
+    (path,) = workplace.iterdir()
+    assert path.name.startswith("pose-2") and count_frames(path) == 5
+    assert f"written: {path.name}" in capsys.readouterr().err
+
+
+def test_a_recording_that_is_still_running_at_the_end_is_whole(command, moving_dots, window, workplace):
+    window((3, "r"), (8, "q"))
+    assert command("--source", moving_dots[0]) == 0
+    (path,) = workplace.iterdir()
+    assert count_frames(path) == 5
+
+
+def test_a_recording_that_cannot_be_written_is_said_and_the_show_goes_on(
+    command, moving_dots, window, caplog, monkeypatch
+):
+    monkeypatch.setattr("runtime.playing.NAME_OF_RECORDINGS", "no/pose.mp4")
+    seen = window((3, "r"))
+    assert command("--source", moving_dots[0]) == 0
+    assert len(seen.shown) == 12 and "record: no/pose.mp4: there is no folder no" in caplog.text
+
+
+def test_n_takes_the_next_model(command, centroid_onnx, moving_dots, window):
+    other = centroid_onnx.with_name("other.onnx")
+    shutil.copy(centroid_onnx, other)
+    facts = json.loads(Path(f"{centroid_onnx}.json").read_text())
+    facts["files"] = {"other.onnx": facts["files"]["pose.onnx"]}
+    facts["keypoint_names"] = ["nose", "left_knee", "right_knee"]
+    Path(f"{other}.json").write_text(json.dumps(facts))
+    seen = window((4, "n"), (8, "n"))
+    assert command(other, "--source", moving_dots[0], "--json", "poses.jsonl") == 0
+    names = [json.loads(line)["names"][1] for line in Path("poses.jsonl").read_text().splitlines()]
+    assert names == ["left_hip"] * 4 + ["left_knee"] * 4 + ["left_hip"] * 4
+    assert "pose.onnx" in " ".join(seen.texts) and "other.onnx" in " ".join(seen.texts)
+
+
+def test_a_next_model_that_is_damaged_is_said_and_the_present_one_stays(
+    command, centroid_onnx, moving_dots, window, caplog
+):
+    other = centroid_onnx.with_name("other.onnx")
+    shutil.copy(centroid_onnx, other)
+    shutil.copy(f"{centroid_onnx}.json", f"{other}.json")
+    seen = window((4, "n"))
+    assert command(other, "--source", moving_dots[0]) == 0
+    assert len(seen.shown) == 12 and "other.onnx: the file 'other.onnx' is not listed" in caplog.text
+
+
+def test_pictures_wait_for_a_key_each(command, tmp_path, window):
+    for number in range(3):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((80, 80, 3), number, np.uint8))
+    seen = window((1, "x"), (2, "q"))
+    assert command("--source", tmp_path) == 0
+    assert len(seen.shown) == 2
+
+
+def test_a_camera_is_shown_live_until_q(command, camera, window, capsys):
+    fake = camera(("ok", 60))
+    seen = window((20, "q"))
+    assert command("--save", "drawn.mp4", "--json", "poses.jsonl") == 0
+    lines = [json.loads(line) for line in Path("poses.jsonl").read_text().splitlines()]
+    assert len(seen.shown) == 20 <= len(lines) == count_frames("drawn.mp4")
+    assert [line["index"] for line in lines] == sorted({line["index"] for line in lines})
+    assert fake.released == fake.opened == 1 and "dropped" in capsys.readouterr().err
+
+
+def test_space_pauses_a_camera(command, camera, window):
+    camera(("ok", 60))
+    seen = window((5, " "))
+    pressed = []
+
+    def wait(delay_ms):
+        time.sleep(delay_ms / 1000)
+        if len(seen.shown) < 5 or len(pressed) > 50:
+            return ord("q") if len(pressed) > 50 else -1
+        pressed.append(delay_ms)
+        return ord(" ") if len(pressed) == 1 else -1
+
+    cv2.waitKey = wait  # the fixture's patch is undone at the end
+    assert command("--json", "poses.jsonl") == 0
+    assert len(seen.shown) <= 7 and len(Path("poses.jsonl").read_text().splitlines()) <= 20
+
+
+def test_keys_are_heard_while_the_camera_is_gone(command, camera, window):
+    camera(("ok", 0.5), ("hang", 60))
+    seen = window()
+    started = time.monotonic()
+    wait = seen.wait
+    cv2.waitKey = lambda delay_ms: ord("q") if time.monotonic() - started > 3 else wait(delay_ms)
+    assert command("--json", "poses.jsonl") == 0
+    assert time.monotonic() - started < 4.2
+
+
+def test_the_bar_is_drawn_on_a_terminal_only(monkeypatch, capsys):
+    for is_terminal in (True, False):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda answer=is_terminal: answer)
+        monkeypatch.setattr("runtime.progress.DRAW_EVERY_S", 0)
+        progress = Progress(4)
+        for _ in range(4):
+            progress.step()
+        progress.finish()
+        text = capsys.readouterr().err
+        assert text.endswith("frame 4/4, " + text.rsplit("frame 4/4, ", 1)[1]) and text.count("\n") == 1
+        assert ("#" * 30 in text and "s left" in text) == is_terminal and (text.count("\r") == 5) == is_terminal
