@@ -1,52 +1,66 @@
-"""What this machine can run: engines, versions, devices, threads and packaged models: `python -m runtime.doctor`."""
+"""What this machine can run: engines, versions, devices, threads, cameras and packaged models, each one tried.
+
+`python -m runtime.doctor` or `python -m runtime doctor`. Engines and cameras run in child processes, which may crash or
+hang. Exit code 0 when at least one engine works, 5 otherwise.
+"""
 
 from __future__ import annotations
 
 import argparse
 import importlib
 import importlib.metadata
+import json
 import platform
-import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from runtime.backends import ENGINES, Engine, available_cpus
 from runtime.errors import PoseError
-from runtime.pose import MODELS_DIR, Pose
+from runtime.pose import MODELS_DIR
+from runtime.trial import TIMEOUT_S, run_child, try_artifact, try_camera
 
-TRIAL_TIMEOUT_S = 120
-TIMED_CALLS = 10
+MODULES = {"executorch": "executorch.runtime", "coreml": "coremltools"}  # engine -> what is imported; else its name
+PACKAGES = {"coreml": "coremltools"}  # engine -> what pip installs; else its name
+MAX_CAMERAS = 4  # that are looked for where the system has no list of them
 
 
 def main(argv: list[str] | None = None) -> int:
     """Print the report; 0 when at least one engine works."""
-    parser = argparse.ArgumentParser("python -m runtime.doctor", description=__doc__)
-    parser.add_argument(
-        "--try", dest="trial", metavar="ENGINE", choices=[e.name for e in ENGINES], help="test one engine"
+    parser = argparse.ArgumentParser(
+        "python -m runtime.doctor", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    trial = parser.parse_args(argv).trial
-    if trial is None:
-        return print_report()
-    try:
-        print(try_engine(next(engine for engine in ENGINES if engine.name == trial)))
-    except PoseError as error:
-        print(" ".join(str(error).split()))
-        return error.exit_code
-    return 0
+    parser.add_argument(
+        "models", nargs="*", type=Path, metavar="ARTIFACT", help="artifacts to try besides the packaged"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON too")
+    parser.add_argument("--timeout", type=float, default=TIMEOUT_S, metavar="S", help="seconds that a trial may take")
+    parser.add_argument("--try", dest="engine", choices=[e.name for e in ENGINES], help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    if args.engine:
+        return print_engine(args.engine)
+    report = examine([*packaged_models(), *args.models], args.timeout)
+    print("\n".join(lines_of(report)))
+    if args.json:
+        args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return 0 if any(not engine["problem"] for engine in report["engines"].values()) else 5
 
 
-def print_report() -> int:
-    """The whole report, each engine tested in a child process of its own, which may crash."""
-    print(f"python {platform.python_version()} on {platform.system()} {platform.machine()}")
-    print(f"numpy {np.__version__}, opencv {cv2.__version__}, threads {available_cpus()}")
-    models = packaged_models()
-    print(f"packaged models: {', '.join(path.name for path in models) or 'none'}")
-    outcomes = [report_engine(engine) for engine in ENGINES]
-    return 0 if any(outcomes) else 5
+def examine(models: list[Path], timeout_s: float) -> dict[str, Any]:
+    """Everything, as plain values; a `problem` is "" where something works."""
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+        "threads": available_cpus(),
+        "engines": {engine.name: examine_engine(engine, timeout_s) for engine in ENGINES},
+        "models": {str(path): examine_model(path, timeout_s) for path in models},
+        "cameras": {str(number): examine_camera(number) for number in camera_numbers()},
+    }
 
 
 def packaged_models() -> list[Path]:
@@ -55,55 +69,83 @@ def packaged_models() -> list[Path]:
     return sorted(path for path in MODELS_DIR.glob("*") if path.suffix in extensions)
 
 
-def report_engine(engine: Engine) -> bool:
-    """Two lines about an engine; whether it works."""
-    print(f"{engine.name} {installed_version(engine)}, {engine.extension}, devices {', '.join(engine.devices)}")
-    command = [sys.executable, "-m", "runtime.doctor", "--try", engine.name]
-    try:
-        child = subprocess.run(command, capture_output=True, text=True, timeout=TRIAL_TIMEOUT_S, check=False)
-    except subprocess.TimeoutExpired:
-        print(f"  fails: no answer within {TRIAL_TIMEOUT_S} s")
-        return False
-    last_line = (child.stdout.strip() or child.stderr.strip() or f"exit code {child.returncode}").splitlines()[-1]
-    print(f"  {'works' if child.returncode == 0 else 'fails'}: {last_line}")
-    return child.returncode == 0
+def examine_engine(engine: Engine, timeout_s: float) -> dict[str, Any]:
+    """Its version, what it reads and the devices that it finds here; imported in a child process."""
+    found, problem = run_child(["--try", engine.name], timeout_s, module="runtime.doctor")
+    devices = found.get("devices", [])
+    return {"version": version_of(engine), "extension": engine.extension, "devices": devices, "problem": problem}
 
 
-def installed_version(engine: Engine) -> str:
-    """The version that pip knows, or how to install it."""
-    package = "coremltools" if engine.name == "coreml" else engine.name
+def version_of(engine: Engine) -> str | None:
+    """The version that pip knows, None when it is not installed."""
     try:
-        return importlib.metadata.version(package)
+        return importlib.metadata.version(PACKAGES.get(engine.name, engine.name))
     except importlib.metadata.PackageNotFoundError:
-        return f"not installed ({engine.install})"
+        return None
 
 
-def try_engine(engine: Engine) -> str:
-    """Run the engine's packaged models on a black picture; where there is none, load the engine's modules at least."""
-    models = [path for path in packaged_models() if path.suffix == engine.extension]
-    if not models:
-        return try_import(engine)
-    return ", ".join(f"{path.name} {milliseconds_per_call(path):.1f} ms" for path in models)
+def print_engine(name: str) -> int:
+    """The child: import an engine and list its devices, as one line of JSON."""
+    engine = next(engine for engine in ENGINES if engine.name == name)
+    try:
+        print(json.dumps({"devices": devices_of(engine)}))
+    except ImportError as error:
+        print(json.dumps({"problem": f"cannot be imported ({error}): {engine.install}"}))
+    except PoseError as error:
+        print(json.dumps({"problem": str(error)}))
+    return 0
 
 
-def try_import(engine: Engine) -> str:
-    """Import what the back end imports; an ImportError ends the child with its text."""
+def devices_of(engine: Engine) -> list[str]:
+    """Those legal devices of the engine that exist on this machine."""
     if engine.name == "coreml" and platform.system() != "Darwin":
         raise PoseError("Core ML predicts on macOS only")
-    importlib.import_module({"coreml": "coremltools", "executorch": "executorch.runtime"}.get(engine.name, engine.name))
-    return "imported; no packaged model has this format"
+    module = importlib.import_module(MODULES.get(engine.name, engine.name))
+    if engine.name == "onnxruntime":
+        from runtime.backends.onnxruntime import PROVIDERS
+
+        present = module.get_available_providers()
+        return [device for device in engine.devices if PROVIDERS[device] in present]
+    if engine.name == "openvino":
+        present = {name.split(".")[0].lower() for name in module.Core().available_devices}
+        return [device for device in engine.devices if device in present]
+    return list(engine.devices)
 
 
-def milliseconds_per_call(path: Path) -> float:
-    """Median wall time of a call with one box on a 640 x 480 picture."""
-    image = np.zeros((480, 640, 3), dtype=np.uint8)
-    durations = []
-    with Pose(path) as pose:
-        for _ in range(TIMED_CALLS):
-            started = time.perf_counter()
-            pose(image)
-            durations.append((time.perf_counter() - started) * 1000)
-    return float(np.median(durations))
+def examine_model(path: Path, timeout_s: float) -> dict[str, Any]:
+    """Whether it can be opened and run on one thread, and how long a call takes."""
+    try:
+        return {"milliseconds": try_artifact(path, threads=1, timeout_s=timeout_s), "problem": ""}
+    except PoseError as error:
+        return {"milliseconds": None, "problem": str(error).removeprefix(f"{path}: ")}
+
+
+def camera_numbers() -> list[int]:
+    """The cameras that may be there: by the list of the system, or the first few numbers."""
+    if sys.platform.startswith("linux"):
+        return sorted(int(path.name[5:]) for path in Path("/dev").glob("video*") if path.name[5:].isdecimal())
+    return list(range(MAX_CAMERAS))
+
+
+def examine_camera(number: int) -> dict[str, str]:
+    """Size and rate, or why there are none."""
+    works, problem = try_camera(number)
+    return {"works": works, "problem": problem}
+
+
+def lines_of(report: dict[str, Any]) -> list[str]:
+    """The report for people."""
+    lines = [f"python {report['python']} on {report['system']}"]
+    lines.append(f"numpy {report['numpy']}, opencv {report['opencv']}, threads {report['threads']}")
+    for name, engine in report["engines"].items():
+        outcome = f"fails: {engine['problem']}" if engine["problem"] else f"works on {', '.join(engine['devices'])}"
+        lines.append(f"engine {name} {engine['version'] or 'not installed'} ({engine['extension']}): {outcome}")
+    for path, model in report["models"].items():
+        outcome = f"fails: {model['problem']}" if model["problem"] else f"works, {model['milliseconds']:.1f} ms a call"
+        lines.append(f"model {Path(path).name}: {outcome}")
+    for number, camera in report["cameras"].items():
+        lines.append(f"camera {number}: {camera['works'] or 'fails: ' + camera['problem']}")
+    return lines if report["cameras"] else [*lines, "no cameras"]
 
 
 if __name__ == "__main__":

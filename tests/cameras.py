@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from itertools import accumulate
 
 import cv2
 import numpy as np
@@ -15,33 +15,36 @@ SIZE_WH = (320, 240)
 
 
 class FakeCamera:
-    """Behaves by the clock: ("ok", 0.5), ("block", 3), ... seconds each; the last behaviour stays.
+    """Behaves by a timetable: ("ok", 0.5), ("block", 3), ... seconds each, or until a file of that name exists.
 
-    ok, small: pictures with noise. freeze: the same picture again and again. empty: reads that give nothing. gone: the
-    same, and it cannot be opened either. hang: a read that never returns. gray, none, odd: pictures that are none.
+    The last behaviour stays. ok, small: pictures with noise. freeze: the same picture again and again. empty: reads
+    that give nothing. gone: the same, and it cannot be opened either. hang: a read that never returns. gray, none, odd:
+    a gray picture, none at all, something that is no picture.
     """
 
-    def __init__(self, *timetable: tuple[str, float]) -> None:
-        self.behaviours = [name for name, _ in timetable]
-        self.ends_s = list(accumulate(seconds for _, seconds in timetable))
-        self.started_s: float | None = None
+    def __init__(self, *timetable: tuple[str, float | str]) -> None:
+        self.timetable = list(timetable)
+        self.began_s: list[float] = []  # when each behaviour began
         self.opened = self.released = 0
         self.frozen = picture(SIZE_WH, 0)
-        self.captures: list[FakeCapture] = []
+        self.lock = threading.Lock()
 
     @property
     def behaviour(self) -> str:
-        self.started_s = self.started_s or time.monotonic()
-        passed_s = time.monotonic() - self.started_s
-        for name, end_s in zip(self.behaviours, self.ends_s, strict=True):
-            if passed_s < end_s:
-                return name
-        return self.behaviours[-1]
+        with self.lock:
+            now_s = time.monotonic()
+            self.began_s = self.began_s or [now_s]
+            while len(self.began_s) < len(self.timetable) and self._is_over(now_s):
+                self.began_s.append(now_s)
+            return self.timetable[len(self.began_s) - 1][0]
+
+    def _is_over(self, now_s: float) -> bool:
+        until = self.timetable[len(self.began_s) - 1][1]
+        return os.path.exists(until) if isinstance(until, str) else now_s - self.began_s[-1] >= until
 
     def __call__(self, *args: object) -> FakeCapture:
         self.opened += 1
-        self.captures.append(FakeCapture(self))
-        return self.captures[-1]
+        return FakeCapture(self)
 
 
 class FakeCapture:

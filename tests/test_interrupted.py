@@ -61,12 +61,21 @@ def start(centroid_onnx, tmp_path):
 
 def wait_for_lines(path, least):
     """Until a growing file has so many lines."""
+    wait_until(lambda: path.exists() and path.read_bytes().count(b"\n") >= least, f"{path} does not grow")
+
+
+def wait_for_text(path, text):
+    """Until a growing file has this in it."""
+    wait_until(lambda: text in path.read_text(), f"{path} does not get {text}")
+
+
+def wait_until(is_true, failure):
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        if path.exists() and path.read_bytes().count(b"\n") >= least:
+        if is_true():
             return
         time.sleep(0.02)
-    pytest.fail(f"{path} does not grow")
+    pytest.fail(failure)
 
 
 def end(child, number):
@@ -89,11 +98,15 @@ def check_files(folder):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("timetable", [[("ok", 60)], [("ok", 1), ("hang", 60)], [("ok", 1), ("gone", 60)]], ids=str)
+@pytest.mark.parametrize(
+    "timetable", [[("ok", "go")], [("ok", "go"), ("hang", 60)], [("ok", "go"), ("gone", 60)]], ids=str
+)
 def test_a_signal_ends_a_camera_within_a_second_with_whole_files(start, tmp_path, timetable, number):
     child = start(timetable, "--save", "drawn.mp4", "--json", "poses.jsonl")
     wait_for_lines(tmp_path / ".poses.partial.jsonl", 20)
-    time.sleep(2.5 if len(timetable) > 1 else 0)  # by then the camera is being looked for
+    if len(timetable) > 1:
+        (tmp_path / "go").touch()
+        time.sleep(2.5)  # by then the camera is being looked for
     seconds, said = end(child, number)
     assert child.returncode == 130 and seconds < ENDS_WITHIN_S, said
     assert "Traceback" not in said
@@ -119,7 +132,9 @@ def test_a_signal_ends_a_video_within_a_second_with_whole_files(start, tmp_path)
 
 
 def test_a_camera_that_stays_away_ends_the_run_with_whole_files(start, tmp_path):
-    child = start([("ok", 1.5), ("gone", 60)], "--save", "drawn.mp4", "--json", "poses.jsonl", "--retry", "1")
+    child = start([("ok", "go"), ("gone", 60)], "--save", "drawn.mp4", "--json", "poses.jsonl", "--retry", "1")
+    wait_for_lines(tmp_path / ".poses.partial.jsonl", 10)
+    (tmp_path / "go").touch()
     _, said = child.communicate(timeout=60)
     assert child.returncode == 4 and said.splitlines()[-1].startswith("error: camera 0: gives no more frames after")
     assert "no frames: 1" in said
@@ -127,8 +142,12 @@ def test_a_camera_that_stays_away_ends_the_run_with_whole_files(start, tmp_path)
 
 
 def test_a_camera_that_comes_back_in_another_size_goes_on(start, tmp_path):
-    timetable = [("ok", 1), ("gone", 1), ("small", 2), ("gone", 60)]
-    child = start(timetable, "--save", "drawn.mp4", "--json", "poses.jsonl", "--retry", "1.5")
+    timetable = [("ok", "go"), ("gone", 1), ("small", "stop"), ("gone", 60)]
+    child = start(timetable, "--save", "drawn.mp4", "--json", "poses.jsonl", "--retry", "3")
+    wait_for_lines(tmp_path / ".poses.partial.jsonl", 10)
+    (tmp_path / "go").touch()
+    wait_for_text(tmp_path / ".poses.partial.jsonl", '"image_size_wh": [160, 120]')
+    (tmp_path / "stop").touch()
     _, said = child.communicate(timeout=60)
     assert child.returncode == 4 and "size changed: 1" in said and "reconnected: 1" in said
     sizes = {tuple(line["image_size_wh"]) for line in check_files(tmp_path)}

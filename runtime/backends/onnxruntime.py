@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.network import NetworkInput
+from runtime.backends.onnx_tensors import has_external_tensors
 from runtime.errors import BackendUnavailable, ModelFileError
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "coreml": "CoreMLExecutionProvider"}
@@ -61,14 +62,26 @@ def open_session(path: Path, device: str, threads: int) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # errors come as exceptions
     options.add_session_config_entry(EXTERNAL_FOLDER_KEY, str(path / "none"))  # external data is never found
+    model = path.read_bytes()
+    refuse_external_data(path, model)
     try:
-        # the bytes, not the path: so weights outside the checked file are refused
-        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=provider_list(provider))
+        # the bytes, not the path: so weights outside the checked file are refused by the engine, too
+        session = onnxruntime.InferenceSession(model, options, providers=provider_list(provider))
     except Exception as error:
         raise ModelFileError(f"{path}: onnxruntime cannot load it: {error}") from error
     if provider not in session.get_providers():
         raise BackendUnavailable(f"onnxruntime cannot start '{device}' on this machine (missing driver or library)")
     return session
+
+
+def refuse_external_data(path: Path, model: bytes) -> None:
+    """ModelFileError for weights in other files: no sha256 covers them, and a path or hard link can lead anywhere."""
+    try:
+        is_external = has_external_tensors(model)
+    except ValueError as error:
+        raise ModelFileError(f"{path}: onnxruntime cannot load it: no ONNX file: {error}") from error
+    if is_external:
+        raise ModelFileError(f"{path}: has external data (weights in other files), an artifact is a single file")
 
 
 def provider_list(provider: str) -> list[str]:

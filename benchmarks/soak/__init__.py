@@ -1,0 +1,1 @@
+"""`make soak`: the long counts behind docs/reliability.md."""

@@ -1,0 +1,69 @@
+"""A long run over frames: memory, handles and threads must not grow. Linux only: it reads /proc."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import runtime
+from benchmarks.soak.artifacts import pictures
+from runtime.source import RawFrame, Source
+
+NUM_PICTURES = 50
+WARM_UP_SHARE = 0.1  # of the frames, before the first measurement
+NUM_MEASUREMENTS = 40
+FPS = 30.0
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What changed over `frames` frames after the warm-up."""
+
+    frames: int
+    mib_per_10k: float  # slope of the resident memory, MiB per 10,000 frames
+    handles: tuple[int, int]  # fewest and most that were open
+    threads: tuple[int, int]
+
+
+class Loop(Source):
+    """The same pictures again and again, as a video of `count` frames."""
+
+    def __iter__(self) -> Iterator[RawFrame]:
+        images = pictures(NUM_PICTURES)
+        for index in range(self.count or 0):
+            yield RawFrame(index, index / self.fps, self.name, images[index % NUM_PICTURES])
+
+
+def run_frames(path: Path, frames: int = 20_000, live: bool = False) -> Growth:
+    """Send frames through `Pose.video` (or `Pose.live` as fast as they come), followed, smoothed and drawn.
+
+    The slope is the least-squares line through NUM_MEASUREMENTS values: single values jump by what malloc holds.
+    """
+    every = max(frames // NUM_MEASUREMENTS, 1)
+    measured: list[tuple[int, float, int, int]] = []
+    with runtime.Pose(path, threads=1) as pose:
+        source = Loop("camera" if live else "video", "loop", fps=FPS, count=frames)
+        for number, frame in enumerate(pose.live(source) if live else pose.video(source)):
+            frame.draw()
+            if number >= WARM_UP_SHARE * frames and number % every == 0:
+                measured.append((frame.index, *usage()))
+    index, memory, handles, threads = (np.array(values) for values in zip(*measured, strict=True))
+    slope = float(np.polyfit(index, memory, 1)[0]) if len(index) > 1 else 0.0
+    extremes = [(int(values.min()), int(values.max())) for values in (handles, threads)]
+    return Growth(int(index[-1] - index[0]), slope * 10_000, extremes[0], extremes[1])
+
+
+def usage() -> tuple[float, int, int]:
+    """Resident memory in MiB, open handles, threads of this program."""
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return (
+        pages * os.sysconf("SC_PAGE_SIZE") / 2**20,
+        len(os.listdir("/proc/self/fd")),
+        len(os.listdir("/proc/self/task")),
+    )
