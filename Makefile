@@ -1,11 +1,12 @@
 # make demo   the main job on this machine: train, convert, run, compare        make test   the tests
 # make lint   ruff and mypy                                                      make wheel  build the package
+# make soak   the long counts of docs/reliability.md, most of an hour
 PYTHON ?= python3
 TORCH ?= torch>=2.13,<2.14
 DEMO ?= demo
 BIN := .venv/bin
 
-.PHONY: demo test lint wheel clean
+.PHONY: demo test lint soak wheel clean
 
 demo: .venv/all
 	$(BIN)/python examples/demo.py --output $(DEMO)
@@ -17,6 +18,9 @@ lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy tfpose_edge runtime training converters
+
+soak: .venv/dev
+	$(BIN)/python -m benchmarks.soak --output build/soak.log
 
 wheel: .venv/dev
 	$(BIN)/python -m build --wheel --outdir dist .

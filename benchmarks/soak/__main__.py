@@ -1,4 +1,4 @@
-"""The long counts of docs/reliability.md: `make soak`, or python -m benchmarks.soak [PART ...] [--share X] [--output FILE].
+"""The long counts of docs/reliability.md: `make soak`, or python -m benchmarks.soak [PART ...].
 
 threads     one Pose used by 8 threads x 500 calls, on every engine
 frames      20,000 frames through Pose.video and Pose.live: memory, handles, threads
@@ -100,7 +100,7 @@ def run_mutants(folder: Path, share: float) -> Iterator[Finding]:
 
 
 def is_caught(what: str, engine: str) -> bool:
-    """A file can kill ExecuTorch's loader. Tried in a child process, as `runtime.trial` does, it is a ModelFileError."""
+    """A file can kill ExecuTorch's loader; tried in a child process, as by `runtime.trial`, it is a ModelFileError."""
     return engine == "executorch" and what.startswith("crashed")
 
 

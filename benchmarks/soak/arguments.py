@@ -19,6 +19,7 @@ CROP_WH = (48, 64)
 TOLERANCE = 0.01  # of the crop's side: OpenCV cuts with fixed-point weights
 LEAST_LIGHT = 2.0  # mean of a channel in the crop, under which its centroid is not well defined
 MAX_EXAMPLE_SIDE = 60
+OTHER_DTYPES = ["float32", "float64", "int8", "int64", "bool", "complex64", "O", "U3", "u1"]
 
 small = st.integers(1, MAX_EXAMPLE_SIDE)
 odd_numbers = st.sampled_from([0, -1, 1e-9, 1e7, -1e7, 1e300, 2**70, np.nan, np.inf, -np.inf, None, "1", True])
@@ -34,10 +35,9 @@ def images(draw: Any) -> Any:
                 st.text(max_size=5),
                 st.integers(),
                 st.lists(st.integers(0, 255), max_size=4),
-                st.builds(lambda shape, dtype: np.zeros(shape, dtype), st.lists(st.integers(0, 4), max_size=5),
-                          st.sampled_from(["float32", "float64", "int8", "int64", "bool", "complex64", "O", "U3", "u1"])),
+                st.builds(np.zeros, st.lists(st.integers(0, 4), max_size=5), st.sampled_from(OTHER_DTYPES)),
             )
-        )  # fmt: skip
+        )
     shape = draw(st.sampled_from([(), (1,), (3,), (4,)]))
     height, width = draw(small), draw(small)
     if draw(st.integers(0, 49)) == 0:

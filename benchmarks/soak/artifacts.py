@@ -31,7 +31,7 @@ def pictures(count: int, seed: int = 0, size_wh: tuple[int, int] = (320, 240)) -
     for _ in range(count):
         channels = []
         for _ in range(3):
-            x, y, phase = random.uniform(0.005, 0.08, 2).tolist() + [random.uniform(0, 6)]
+            x, y, phase = [*random.uniform(0.005, 0.08, 2).tolist(), random.uniform(0, 6)]
             channels.append(127 + 127 * np.sin(x * columns + y * rows + phase) * np.cos(y * columns - x * rows))
         images.append(np.stack(channels, axis=-1).astype(np.uint8))
     return images
