@@ -39,7 +39,7 @@ from converters.formats import FORMATS, check_installed, write_artifact
 from converters.graph import ExportGraph
 from converters.parity import LIMITS
 from converters.recipe import Recipe
-from converters.rewrites import REWRITES
+from converters.rewrites import rewrites_for
 from runtime.backends import open_backend
 from runtime.errors import BackendUnavailable
 from tfpose_edge import PRESETS, TFPose
@@ -99,7 +99,7 @@ def converted(model: TFPose, name: str, sampler: str, crop: NDArray[np.uint8], f
     """The network in a format, all rewrites applied, as the runtime runs it; gives key points (1, K, 2)."""
     path, dtype = folder / f"{sampler}{FORMATS[name].extension}", FORMATS[name].input_dtype
     with quiet():
-        graph = ExportGraph(model, sampler, tuple(REWRITES))
+        graph = ExportGraph(model, sampler, rewrites_for(name))
         write_artifact(name, graph, graph.example(1, dtype), path, Recipe())
         backend, given = open_backend(path, threads=1), crop.astype(dtype)
     return lambda: torch.from_numpy(backend.infer(given)[0])

@@ -17,7 +17,7 @@ from converters.errors import ConversionError
 from converters.formats import FORMATS, NAIVE_SAMPLER, check_installed, write_artifact
 from converters.graph import ExportGraph
 from converters.parity import Parity, artifact_outputs, compare, runners
-from converters.rewrites import REWRITES
+from converters.rewrites import REWRITES, rewrites_for
 from converters.sidecar import provenance, write_sidecar
 from converters.source import Source, load_source
 from converters.staging import staging
@@ -36,6 +36,7 @@ class Options:
     sampler: str = "auto"
     """A name, or "auto": the format's own, `grid_sample` without rewrites."""
     rewrites: tuple[str, ...] = tuple(REWRITES)
+    """Names from `REWRITES`; a format takes those that help its engines."""
     batch: int = 1
     calibration: str | None = None
     """ANN.json:IMAGES[:FIRST-LAST] to compare on, and to take int8's ranges from; None: rendered people."""
@@ -101,10 +102,11 @@ def convert_one(source: Source, name: str, folder: Path, options: Options, progr
     """One format into `folder`: artifact, comparison, sidecar."""
     started = time.perf_counter()
     sampler, config = options.sampler_for(name), source.model.config
+    rewrites = rewrites_for(name, options.rewrites)
     path = folder / FORMATS[name].file_name(options.precision)
-    progress(f"{name}: exporting ({sampler}, {len(options.rewrites)} rewrites)")
+    progress(f"{name}: exporting ({sampler}, {len(rewrites)} rewrites)")
     with explained(f"{name}: the export failed"), quiet(options.debug):
-        graph = ExportGraph(source.model, sampler, options.rewrites)
+        graph = ExportGraph(source.model, sampler, rewrites)
         example = graph.example(options.batch, FORMATS[name].input_dtype)
         export = write_artifact(name, graph, example, path, source.recipe)
     seconds = time.perf_counter() - started
@@ -119,14 +121,14 @@ def convert_one(source: Source, name: str, folder: Path, options: Options, progr
         "batch": options.batch,
         "precision": options.precision,
         "sampler": sampler,
-        "rewrites": options.rewrites,
+        "rewrites": rewrites,
         "export": export,
         "provenance": provenance(source.checkpoint, source.training, source.crops_of, FORMATS[name].packages),
     }
     engine = FORMATS[name].engine
     write_sidecar(path, config, facts, parity, {engine: any(one.engine == engine for one in measured)})
     size = sum((folder / file).stat().st_size for file in artifact_files(path))
-    return Converted(name, path, size, seconds, sampler, options.rewrites, parity)
+    return Converted(name, path, size, seconds, sampler, rewrites, parity)
 
 
 def measure(source: Source, name: str, path: Path, batch: int) -> list[Parity]:

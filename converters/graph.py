@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from converters.placed import PLACED, PlacedSampler
 from converters.rewrites import REWRITES
 from tfpose_edge import TFPose
 from tfpose_edge.attention import DeformableAttention, get_sampler
@@ -46,20 +47,31 @@ class ExportGraph(nn.Module):
         self.network = copy.deepcopy(model).eval().requires_grad_(False)
         self.network.heatmap_head = None
         self.normalise: nn.Module = Normalise(model.mean, model.std)
+        self.decode: Callable[[Tensor], tuple[Tensor, Tensor]] = self._decode
+        self.sampler = sampler
         for module in self.network.modules():
             if isinstance(module, DeformableAttention):
                 module.sampler = get_sampler(sampler)
         for name, rewrite in REWRITES.items():
             if name in rewrites:
-                rewrite(self)
+                rewrite.apply(self)
         self.eval()
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
         """crops (B, 3, H, W) RGB 0..255, uint8 or float32 -> keypoints (B, K, 2) in fractions, scores (B, K)."""
         features = self.network.backbone(self.normalise(crops.float()))
         memory = self.network.encode(self.network.project(features))
+        keypoints, query = self.decode(memory)
+        return keypoints, self.network.score_head(query)
+
+    def placed(self, n_heads: int) -> PlacedSampler:
+        """The graph's sampler, at pixel positions of the network's memory seen as `n_heads` heads."""
+        config = self.network.config
+        return PLACED[self.sampler](config.spatial_shapes, n_heads, config.n_points)
+
+    def _decode(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         per_layer, query = self.network.decode(memory)
-        return per_layer[-1], self.network.score_head(query)
+        return per_layer[-1], query
 
     def example(self, batch: int, input_dtype: str) -> Tensor:
         """Gray crops (batch, 3, H, W) of that type, for tracing."""

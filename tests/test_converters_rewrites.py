@@ -10,8 +10,10 @@ import torch
 from converting import blob_crops, lively_model
 from torch import nn
 
+from converters.formats import FORMATS
 from converters.graph import ExportGraph
-from converters.rewrites import REWRITES
+from converters.placed import Gather
+from converters.rewrites import REWRITES, rewrites_for
 from tfpose_edge import PRESETS, TFPose
 from tfpose_edge.attention import EXPORTABLE, DeformableAttention, SampleThenProject
 
@@ -23,7 +25,8 @@ CONFIGS = {
         TINY, query_self_attention=False, backbone="resnet50", backbone_width=8, input_size_wh=(64, 64)
     ),
 }
-CHOICES = [(), *[(name,) for name in REWRITES], tuple(REWRITES)]
+NAMES = tuple(REWRITES)
+CHOICES = [(), *[(name,) for name in NAMES], *[NAMES[: i + 1] for i in range(1, len(NAMES))]]  # alone, and growing
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,14 +42,19 @@ def one_thread():
 def trained(request):
     """(model, crops, its key points and scores)."""
     model, crops = lively_model(request.param), torch.from_numpy(blob_crops(request.param, 3))
+    generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
+        for parameter in model.parameters():  # no bias stays zero, no scale one
+            parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
         output = model(crops.float())
     spread = (output.keypoints - output.keypoints.mean(0)).abs().max()
     assert spread > 0.01, "the key points of this model do not move: the comparison would say nothing"
     return model, crops, output
 
 
-@pytest.mark.parametrize("rewrites", CHOICES, ids=lambda names: "+".join(names) or "none")
+@pytest.mark.parametrize(
+    "rewrites", CHOICES, ids=lambda names: f"first {len(names)}" if len(names) > 1 else "".join(names) or "none"
+)
 @torch.no_grad()
 def test_rewrites_are_exact(trained, rewrites):
     model, crops, expected = trained
@@ -115,3 +123,37 @@ def test_examples_are_crops_of_the_asked_type():
     graph = ExportGraph(lively_model(), "gather")
     assert graph.example(3, "uint8").shape == (3, 3, 128, 96)
     assert graph.example(1, "uint8").dtype == torch.uint8 and graph.example(1, "float32").dtype == torch.float32
+
+
+def kinds(graph, part):
+    return {type(layer.attention).__name__ for layer in getattr(graph.network, part)}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_formats_take_the_rewrites_that_help_their_engines(name):
+    names = rewrites_for(name)
+    assert names == tuple(rewrite for rewrite, row in REWRITES.items() if name in row.formats)
+    assert rewrites_for(name, ("sample_then_project", "fold_batchnorm")) == ("fold_batchnorm", "sample_then_project")
+    assert rewrites_for(name, ()) == ()
+    graph = ExportGraph(lively_model(), "gather", names)
+    assert kinds(graph, "encoder") <= {"PixelAttention", "OneProjection"} and kinds(graph, "decoder") == {"QueryPlaces"}
+
+
+def test_a_rewrite_without_its_predecessor_changes_nothing():
+    graph = ExportGraph(lively_model(), "gather", ("merge_projections", "place_samples", "fold_first_layer"))
+    assert kinds(graph, "encoder") == kinds(graph, "decoder") == {"DeformableAttention"}
+
+
+@torch.no_grad()
+def test_the_first_layer_depends_on_the_memory_only():
+    graph = ExportGraph(lively_model(), "gather", tuple(REWRITES))
+    memory = torch.randn(2, sum(h * w for h, w in TINY.spatial_shapes), TINY.d_model)
+    first, nothing = graph.network.decoder[0], torch.full((1,), torch.nan)
+    out = first(nothing, nothing, nothing, memory, TINY.spatial_shapes)
+    assert out.shape == (2, 17, TINY.d_model) and out.isfinite().all() and (out[0] - out[1]).abs().max() > 0.1
+
+
+def test_chunks_are_as_large_as_a_cache_holds():
+    graph = ExportGraph(lively_model(PRESETS["r18-ne0"]), "gather", rewrites_for("onnx"))
+    chunks = [module.chunk for module in graph.modules() if isinstance(module, Gather)]
+    assert chunks == [2**20 // (4 * 16 * 256 * 4)] * 6

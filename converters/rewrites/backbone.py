@@ -1,18 +1,11 @@
-"""Exact rewrites of an export graph: each a function that changes the graph in place, each on its own.
-
-Exact: in fp32 the key points stay within 1e-4 of the crop. New ones are a function and a line in `REWRITES`.
-"""
+"""Rewrites of the backbone: its input and its norms."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-
-from tfpose_edge.attention import DeformableAttention, SampleThenProject
 
 if TYPE_CHECKING:
     from converters.graph import ExportGraph
@@ -48,25 +41,3 @@ def fold_batchnorm(graph: ExportGraph) -> None:
                 setattr(module, previous, fuse_conv_bn_eval(getattr(module, previous), child))
                 setattr(module, name, nn.Identity())
             previous = name
-
-
-def sample_then_project(graph: ExportGraph) -> None:
-    """Let each decoder layer project its few samples and not the whole memory.
-
-    A channel of ones in the memory could count what falls inside the image, too; the layer's own formula is faster.
-    """
-    for layer in graph.network.decoder:
-        plain = cast(DeformableAttention, layer.attention)
-        sizes = (plain.value_proj.in_features, plain.n_heads, plain.n_levels, plain.n_points)
-        with torch.device("meta"):  # the parameters are the plain layer's
-            layer.attention = SampleThenProject(*sizes, plain.sampler)
-        for name, part in plain.named_children():
-            layer.attention.add_module(name, part)
-
-
-REWRITES: dict[str, Callable[[ExportGraph], None]] = {
-    "fold_normalisation": fold_normalisation,
-    "fold_batchnorm": fold_batchnorm,
-    "sample_then_project": sample_then_project,
-}
-"""Name -> rewrite, in the order of application."""
