@@ -7,13 +7,15 @@ import dataclasses
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from converters.conversion import Converted, Options, Progress, convert_checkpoint
-from converters.formats import FORMATS
+from converters.conversion import Converted, Options, Progress, convert_checkpoint, explained, quiet
+from converters.formats import FORMATS, NAIVE_SAMPLER
 from converters.recipe import PRECISIONS
-from converters.rewrites import REWRITES
+from converters.rewrites import REWRITES, rewrites_for
 from runtime.errors import PoseError
+from tfpose_edge import load_checkpoint
 from tfpose_edge.attention import EXPORTABLE
 from tfpose_edge.checkpoint import check_target, written_whole
 
@@ -27,6 +29,7 @@ all within 4 px; int8 95 % within 4 px; and where people are labelled, AP falls 
   python -m converters best.safetensors --to onnx --calibration person_keypoints.json:images:1-64
   python -m converters best.safetensors --to onnx openvino --precision int8 --calibration coco:DIR:val2017
   python -m converters best.safetensors --to onnx --batch 4 --output deploy
+  python -m converters best.safetensors --to onnx openvino --explain     # what each rewrite saves
 
 Then: python -m runtime.webcam --model deploy/pose.onnx
 """
@@ -41,8 +44,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = build_parser()
     args = parser.parse_args(argv)
     options = Options(
-        args.precision, args.sampler, args.rewrites, args.batch, args.calibration, args.crops, args.accept, args.debug
-    )
+        args.precision, args.sampler, args.rewrites, args.batch, args.calibration, args.crops, args.accept, args.debug,
+        args.decoder_layers,
+    )  # fmt: skip
     output = args.output or args.checkpoint.parent
     try:
         if args.json and (output.exists() or args.json.parent != output):  # the conversion makes its own folder
@@ -51,10 +55,13 @@ def main(argv: list[str] | None = None) -> int:
             options.check(name)
     except ValueError as error:
         parser.error(str(error))
+    progress = stopwatch()
     try:
-        converted = convert_checkpoint(args.checkpoint, unique(args.to), output, options, stopwatch())
+        converted = convert_checkpoint(args.checkpoint, unique(args.to), output, options, progress)
         if args.json:
             write_json(args.json, converted)
+        if args.explain:
+            print(explanations(args.checkpoint, unique(args.to), options, progress))
     except KeyboardInterrupt:
         return fail("interrupted", 130, args.debug)
     except PoseError as error:
@@ -63,6 +70,18 @@ def main(argv: list[str] | None = None) -> int:
         return fail(f"cannot write: {error}", 3, args.debug)
     print(table(converted))
     return 0
+
+
+def explanations(checkpoint: Path, names: Sequence[str], options: Options, progress: Progress) -> str:
+    """What each rewrite saves in each format, as text."""
+    from converters.explain import as_text, explain
+
+    model, texts = load_checkpoint(checkpoint, sampler=NAIVE_SAMPLER), []
+    for name in names:
+        with explained(f"{name}: the explanation failed"), quiet(options.debug):
+            sampler, rewrites = options.sampler_for(name), rewrites_for(name, options.rewrites)
+            texts.append(f"{name}\n{as_text(explain(model, name, sampler, rewrites, progress))}\n")
+    return "\n".join(texts)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -92,6 +111,15 @@ def build_parser() -> argparse.ArgumentParser:
         "--rewrites", type=rewrite_names, default=tuple(REWRITES), metavar="all|none|NAME,...",
         help=f"exact rewrites of the graph (default all: {', '.join(REWRITES)}); none: the model as it was trained",
     )  # fmt: skip
+    parser.add_argument(
+        "--decoder-layers", type=at_least_one, metavar="N",
+        help="drop the decoder layers after the first N: faster and NOT exact; parity is with the whole checkpoint, "
+        "so it usually needs --accept",
+    )  # fmt: skip
+    parser.add_argument(
+        "--explain", action="store_true",
+        help="print what each rewrite saves in the engine (operations, G multiply-adds, ms); converts once per rewrite",
+    )  # fmt: skip
     parser.add_argument("--batch", type=batch_size, default=1, metavar="N", help="crops per inference (default 1)")
     parser.add_argument(
         "--accept", action="store_true", help="write artifacts that are over the limit; sidecars say so"
@@ -117,6 +145,13 @@ def rewrite_names(text: str) -> tuple[str, ...]:
     if unknown:
         raise argparse.ArgumentTypeError(f"unknown {', '.join(unknown)!r}; legal are all, none, {', '.join(REWRITES)}")
     return tuple(name for name in REWRITES if name in names)
+
+
+def at_least_one(text: str) -> int:
+    """An integer of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least 1")
+    return int(text)
 
 
 def batch_size(text: str) -> int:

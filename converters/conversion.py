@@ -46,6 +46,8 @@ class Options:
     """Write artifacts that are over the limit, and say so in the sidecar."""
     debug: bool = False
     """Let the exporters talk."""
+    decoder_layers: int | None = None
+    """The first so many; None: all. Fewer is not exact: parity is with the whole checkpoint."""
 
     def sampler_for(self, name: str) -> str:
         """The sampler of that format's graph; ValueError with the legal ones if the format cannot hold it."""
@@ -83,7 +85,8 @@ def convert_checkpoint(
     """Write artifact and sidecar of each format into `output`: all of them, or none and an error.
 
     Raises:
-        ConversionError: not a checkpoint, an exporter failed, or the key points are not the checkpoint's.
+        ConversionError: not a checkpoint, fewer decoder layers than asked for, an exporter failed, or the key points
+            are not the checkpoint's.
         BackendUnavailable: a format's packages are not installed.
         InputError: the calibration data cannot be read.
         ValueError: a format cannot hold the sampler or the precision asked for.
@@ -93,9 +96,17 @@ def convert_checkpoint(
         check_installed(name)
     progress(f"crops of {options.calibration or 'rendered people'}, through the checkpoint")
     source = load_source(checkpoint, options.precision, options.calibration, options.crops)
+    check_layers(source, options.decoder_layers)
     with staging(output) as folder:
         converted = [convert_one(source, name, folder, options, progress) for name in formats]
     return [replace(one, file=output / one.file.name) for one in converted]
+
+
+def check_layers(source: Source, wanted: int | None) -> None:
+    """ConversionError if the network has fewer decoder layers than wanted."""
+    has = source.model.config.num_decoder_layers
+    if wanted is not None and wanted > has:
+        raise ConversionError(f"--decoder-layers {wanted}: the network has {has}; legal are 1..{has}")
 
 
 def convert_one(source: Source, name: str, folder: Path, options: Options, progress: Progress) -> Converted:
@@ -106,7 +117,7 @@ def convert_one(source: Source, name: str, folder: Path, options: Options, progr
     path = folder / FORMATS[name].file_name(options.precision)
     progress(f"{name}: exporting ({sampler}, {len(rewrites)} rewrites)")
     with explained(f"{name}: the export failed"), quiet(options.debug):
-        graph = ExportGraph(source.model, sampler, rewrites)
+        graph = ExportGraph(source.model, sampler, rewrites, options.decoder_layers)
         example = graph.example(options.batch, FORMATS[name].input_dtype)
         export = write_artifact(name, graph, example, path, source.recipe)
     seconds = time.perf_counter() - started
@@ -122,6 +133,7 @@ def convert_one(source: Source, name: str, folder: Path, options: Options, progr
         "precision": options.precision,
         "sampler": sampler,
         "rewrites": rewrites,
+        "decoder_layers": options.decoder_layers or config.num_decoder_layers,
         "export": export,
         "provenance": provenance(source.checkpoint, source.training, source.crops_of, FORMATS[name].packages),
     }

@@ -40,11 +40,18 @@ class ExportGraph(nn.Module):
         model: the network to copy; the copy is in eval mode and has no auxiliary head.
         sampler: name of the sampler of all its deformable attention.
         rewrites: names from `REWRITES`, applied in the table's order.
+        decoder_layers: of the network's, the first so many; None is all, and only that is exact.
+
+    Raises:
+        ValueError: the network has fewer decoder layers.
     """
 
-    def __init__(self, model: TFPose, sampler: str, rewrites: Sequence[str] = ()) -> None:
+    def __init__(
+        self, model: TFPose, sampler: str, rewrites: Sequence[str] = (), decoder_layers: int | None = None
+    ) -> None:
         super().__init__()
         self.network = copy.deepcopy(model).eval().requires_grad_(False)
+        self._keep_layers(len(model.decoder) if decoder_layers is None else decoder_layers)
         self.network.heatmap_head = None
         self.normalise: nn.Module = Normalise(model.mean, model.std)
         self.decode: Callable[[Tensor], tuple[Tensor, Tensor]] = self._decode
@@ -68,6 +75,13 @@ class ExportGraph(nn.Module):
         """The graph's sampler, at pixel positions of the network's memory seen as `n_heads` heads."""
         config = self.network.config
         return PLACED[self.sampler](config.spatial_shapes, n_heads, config.n_points)
+
+    def _keep_layers(self, count: int) -> None:
+        """Drop the decoder layers after the first `count`, and their heads."""
+        if not 1 <= count <= len(self.network.decoder):
+            raise ValueError(f"decoder_layers is {count}; this network has {len(self.network.decoder)}")
+        self.network.decoder = self.network.decoder[:count]
+        self.network.keypoint_heads = self.network.keypoint_heads[:count]
 
     def _decode(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         per_layer, query = self.network.decode(memory)
