@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from runtime.geometry import Image
 from runtime.identities import Identities
 from runtime.results import PoseResult
-from runtime.tracking import MIN_OVERLAP, Box, box_around, glide, overlap
+from runtime.tracking import MIN_OVERLAP, SAME_OVERLAP, Box, box_around, glide, overlap
 
 TILE_ROWS = ((1.0, 3), (0.5, 5))  # height as a share of the image's, and how many side by side
+MAX_CLOSER_LOOKS = 3  # at a find
 TILES_PER_FRAME = 2  # of a search that goes on: what a frame may cost beside the whole image
 
 Estimate = Callable[[Image, Box | None], PoseResult]  # an image and boxes (N, 4) px -> N persons
@@ -23,7 +24,7 @@ class OnePerson:
     """Remembers where the person is. One per video.
 
     Lost = too few confident key points. Then the whole image is searched at once, and, if that finds nobody, two tiles
-    of it with every further frame. What is found counts when a closer look agrees with it.
+    of it with every further frame. What is found counts when closer looks, at most three, agree with it.
     """
 
     def __init__(self, estimate: Estimate, identities: Identities) -> None:
@@ -55,14 +56,25 @@ class OnePerson:
         if found:
             best = boxes[max(found, key=lambda row: wide.scores[row].mean())]
             assert best is not None
-            close = add_times(self._estimate(image, best[None]), wide)
-            box = box_around(close.keypoints_xy[0], close.scores[0], size_wh)
-            if box is not None and overlap(best, box) >= MIN_OVERLAP:
-                self.box_xyxy, self._tile = box, None
-                return close
-            wide = close
+            wide, self.box_xyxy = self._look_closer(image, best, wide)
+            if self.box_xyxy is not None:
+                self._tile = None
+                return wide
         self.box_xyxy = None
         return nobody(wide)
+
+    def _look_closer(self, image: Image, box_xyxy: Box, wide: PoseResult) -> tuple[PoseResult, Box | None]:
+        """Look at a find until its box stays; the last look with the time of all, and None when they disagree."""
+        result = wide
+        for _ in range(MAX_CLOSER_LOOKS):
+            result = add_times(self._estimate(image, box_xyxy[None]), result)
+            box = box_around(result.keypoints_xy[0], result.scores[0], result.image_size_wh)
+            if box is None or overlap(box_xyxy, box) < MIN_OVERLAP:
+                return result, None
+            if overlap(box_xyxy, box) >= SAME_OVERLAP:
+                return result, box_xyxy
+            box_xyxy = box
+        return result, box_xyxy
 
     def _places(self, size_wh: tuple[int, int]) -> Box:
         """Boxes (N, 4) px to look at in this frame."""

@@ -27,8 +27,8 @@ Points = NDArray[np.float64]
 class Smoothing:
     """What the filter does with a key point at rest and in motion."""
 
-    min_cutoff_hz: float = 1.0  # at rest: lower = steadier, and slower to start
-    speed_gain: float = 15.0  # Hz per person size per second: higher = less lag in motion
+    min_cutoff_hz: float = 0.7  # at rest: lower = steadier, and slower to start
+    speed_gain: float = 10.0  # Hz per person size per second: higher = less lag in motion
     speed_cutoff_hz: float = 1.0  # of the speed itself: lower = trembling is less often taken for motion
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ MIN_CONFIDENT_SHARE = 0.3  # of the key points; with fewer, the person is lost
 MIN_SIDE_PX = 16  # of a box that is worth a crop
 MARGIN = 0.15  # of the pose's extent, on each edge: key points end before the body does
 FOLLOW_RATE = 0.6  # share of the last pose in the next box; the rest is the previous box
+SAME_OVERLAP = 0.85  # IoU from which on the box stays where it is
 MIN_OVERLAP = 0.3  # IoU under which the box jumps instead of gliding
 
 Box = NDArray[np.float64]
@@ -34,8 +35,14 @@ def box_around(keypoints_xy: Points, scores: Points, image_size_wh: tuple[int, i
 
 
 def glide(previous: Box, found: Box) -> Box:
-    """A box between the two, unless they hardly overlap."""
-    return found if overlap(previous, found) < MIN_OVERLAP else FOLLOW_RATE * found + (1 - FOLLOW_RATE) * previous
+    """The previous box while the found one hardly differs, one between the two, or the found one after a jump.
+
+    A box that follows every tremble of the key points makes the crop, and so the next key points, tremble.
+    """
+    shared = overlap(previous, found)
+    if shared >= SAME_OVERLAP:
+        return previous
+    return found if shared < MIN_OVERLAP else FOLLOW_RATE * found + (1 - FOLLOW_RATE) * previous
 
 
 def overlap(first: Box, second: Box) -> float:

@@ -1,0 +1,200 @@
+"""What `runtime` costs beside the engine's own time: cold start, each frame, each person; and how steady it is.
+
+    python benchmarks/runtime.py                                  # the packaged model, about a minute
+    python benchmarks/runtime.py --model pose-b8.onnx             # an artifact with --batch 8: several people in one run
+    python benchmarks/runtime.py --steadiness 4 --json figures.json
+
+Times of calls are processor time of one thread, the median over interleaved rounds; cold start and import are wall time
+of child processes, the best of several. Frames are 1280 x 720 px. "outside" is all of a call but the engine: checks,
+crops, key points back, results; "followed" adds tracking and smoothing as in `Pose.video`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+sys.path[:1] = [str(ROOT)]  # instead of this file's folder, where the package's name means this file
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+
+import runtime  # noqa: E402
+from runtime.errors import PoseError  # noqa: E402
+
+SIZE_WH = (1280, 720)
+PEOPLE = (1, 2, 5)
+BOX_WH = (180.0, 360.0)  # a person of half the frame's height
+TARGETS = {"import_s": 0.35, "cold_start_s": 0.8, "outside_one_ms": 1.0, "outside_further_ms": 0.3}
+COLD_START = """
+import sys, numpy, runtime
+runtime.Pose(sys.argv[1] if len(sys.argv) > 1 else None)(numpy.zeros((480, 640, 3), numpy.uint8))
+"""
+
+
+class Stopwatch:
+    """A back end that counts the processor time of the one it wraps."""
+
+    def __init__(self, backend: Any) -> None:
+        self.backend, self.seconds = backend, 0.0
+
+    def infer(self, crops: Any) -> Any:
+        started = time.process_time()
+        outputs = self.backend.infer(crops)
+        self.seconds += time.process_time() - started
+        return outputs
+
+    def close(self) -> None:
+        self.backend.close()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure, print, and write what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, help="an artifact (default: the packaged one)")
+    parser.add_argument("--rounds", type=int, default=60, help="of calls that are timed (default 60)")
+    parser.add_argument("--starts", type=int, default=5, help="child processes for import and cold start (default 5)")
+    parser.add_argument(
+        "--steadiness", type=int, default=0, metavar="CLIPS", help="also render so many clips (20 s each)"
+    )
+    parser.add_argument("--json", type=Path, help="write the figures")
+    args = parser.parse_args(argv)
+    cv2.setNumThreads(1)
+    try:
+        figures = {**starts(args.model, args.starts), **calls(args.model, args.rounds)}
+        print_figures(figures)
+        if args.steadiness:
+            figures["steadiness"] = steadiness(args.model, args.steadiness)
+    except PoseError as error:
+        print("error:", error, file=sys.stderr)
+        return error.exit_code
+    if args.json:
+        args.json.write_text(json.dumps(figures, indent=1) + "\n")
+    return 0
+
+
+def starts(model: Path | None, count: int) -> dict[str, float]:
+    """Seconds of a process that imports `runtime`, of one that gives key points, each less an empty one's for import."""
+    programs = {"nothing": "pass", "import": "import runtime", "cold": COLD_START}
+    best = dict.fromkeys(programs, float("inf"))
+    for _ in range(count):
+        for name, program in programs.items():
+            command = [sys.executable, "-c", program, *([str(model)] if model and name == "cold" else [])]
+            started = time.perf_counter()
+            subprocess.run(command, cwd=ROOT, check=True)
+            best[name] = min(best[name], time.perf_counter() - started)
+    return {"import_s": best["import"] - best["nothing"], "cold_start_s": best["cold"]}
+
+
+def calls(model: Path | None, rounds: int) -> dict[str, Any]:
+    """Milliseconds per call, by the number of people."""
+    with runtime.Pose(model, threads=1) as pose:
+        watch = Stopwatch(pose.backend)
+        pose.backend = watch
+        image = np.random.default_rng(0).integers(0, 256, (SIZE_WH[1], SIZE_WH[0], 3), dtype=np.uint8)
+        boxes = {n: people(n) for n in PEOPLE}
+        follow = {n: follower(pose, boxes[n]) for n in PEOPLE}
+        jobs = {
+            **{("together", n): lambda n=n: pose(image, boxes[n]) for n in PEOPLE},
+            **{("one by one", n): lambda n=n: [pose(image, box[None]) for box in boxes[n]] for n in PEOPLE},
+            **{("followed", n): lambda n=n: follow[n](image) for n in PEOPLE},
+        }
+        times: dict[Any, list[tuple[float, float]]] = {name: [] for name in jobs}
+        for _ in range(rounds + 2):
+            for name, job in jobs.items():
+                started, watch.seconds = time.process_time(), 0.0
+                job()
+                times[name].append(((time.process_time() - started) * 1000, watch.seconds * 1000))
+        return summary(times, pose.sidecar.batch, pose.path.name)
+
+
+def people(count: int) -> np.ndarray:
+    """Boxes (N, 4) px side by side, at fractions of pixels."""
+    left = np.linspace(20.3, SIZE_WH[0] - BOX_WH[0] - 20.7, count)
+    return np.stack([left, np.full(count, 180.4), left + BOX_WH[0], np.full(count, 180.4 + BOX_WH[1])], axis=1)
+
+
+def follower(pose: runtime.Pose, boxes: np.ndarray) -> Any:
+    """The path of `Pose.video`, with one detector's answer for ever; times move on by 1 / 30 s."""
+    from runtime.crowd import Crowd
+    from runtime.detections import check_detections
+    from runtime.identities import PoseIdentities
+    from runtime.smoothing import Smoother
+
+    sigmas, found = pose.sidecar.sigmas, check_detections(boxes, SIZE_WH)
+    crowd = Crowd(pose._estimate, lambda image: found, 1, PoseIdentities(sigmas), sigmas)
+    smoother, frames = Smoother(runtime.Smoothing()), iter(range(10**9))
+
+    def see(image: np.ndarray) -> runtime.PoseResult:
+        time_s = next(frames) / 30
+        return smoother.smooth(crowd.see(image, time_s), time_s)
+
+    return see
+
+
+def summary(times: dict[Any, list[tuple[float, float]]], batch: int, model: str) -> dict[str, Any]:
+    """Medians, and what one person and each further one costs outside the engine."""
+    rows = {}
+    for (name, count), pairs in times.items():
+        engine = statistics.median(inside for _, inside in pairs[2:])
+        outside = statistics.median(total - inside for total, inside in pairs[2:])
+        rows[f"{name}, {count}"] = {"outside_ms": outside, "engine_ms": engine, "total_ms": outside + engine}
+    first, last = PEOPLE[0], PEOPLE[-1]
+    further = {
+        name: (rows[f"{name}, {last}"]["outside_ms"] - rows[f"{name}, {first}"]["outside_ms"]) / (last - first)
+        for name in ("together", "followed")
+    }
+    return {
+        "model": model,
+        "batch": batch,
+        "calls": rows,
+        "outside_one_ms": rows[f"together, {first}"]["outside_ms"],
+        "outside_further_ms": further["together"],
+        "followed_one_ms": rows[f"followed, {first}"]["outside_ms"],
+        "followed_further_ms": further["followed"],
+    }
+
+
+def print_figures(figures: dict[str, Any]) -> None:
+    """Two tables."""
+    print(f"{figures['model']}, batch {figures['batch']}, OpenCV {cv2.__version__}, frames {SIZE_WH} px, one thread")
+    print(f"{'people':24}{'outside ms':>12}{'engine ms':>12}{'total ms':>12}")
+    for name, row in figures["calls"].items():
+        print(f"{name:24}{row['outside_ms']:12.3f}{row['engine_ms']:12.3f}{row['total_ms']:12.3f}")
+    for name, value in figures.items():
+        if isinstance(value, float):
+            target = TARGETS.get(name)
+            verdict = "" if target is None else f"   target {target}: {'met' if value <= target else 'missed'}"
+            print(f"{name:24}{value:12.3f}{verdict}")
+
+
+def steadiness(model: Path | None, clips: int) -> list[dict[str, float]]:
+    """Jitter and lag on rendered clips, printed one by one, and their medians."""
+    from benchmarks.steadiness import measure
+
+    found = []
+    for seed in range(clips):
+        one = measure(model, runtime.Smoothing(), seed, frames=90, size_wh=(480, 360))
+        found.append({**one._asdict(), "times_steadier": one.times_steadier, "added_lag_frames": one.added_lag_frames})
+        print_steadiness(f"clip {seed}", found[-1])
+    print_steadiness("median", {name: statistics.median(one[name] for one in found) for name in found[0]})
+    return found
+
+
+def print_steadiness(name: str, one: dict[str, float]) -> None:
+    print(
+        f"{name:8} at rest {one['jitter_px']:.2f} px, smoothed {one['jitter_smoothed_px']:.2f} px "
+        f"({one['times_steadier']:.1f} x steadier); in motion ({one['speed']:.2f} sizes/s) smoothing adds "
+        f"{one['added_lag_frames']:.2f} frames of lag at 30 fps"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
