@@ -92,9 +92,10 @@ def measure(name: str, artifact: Path, clip: Path, truth: np.ndarray) -> dict[st
     outputs = ["--save", str(folder / f"{name}.mp4"), "--json", str(folder / f"{name}.jsonl")]
     step("runtime.webcam", "--model", str(artifact), "--source", str(clip), *outputs, "--no-show", "--threads", "1")
     lines = [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
-    found = np.array([line["persons"][0]["keypoints_xy"] for line in lines])
+    nobody = np.full_like(truth[0], np.nan)
+    found = np.array([line["persons"][0]["keypoints_xy"] if line["persons"] else nobody for line in lines])
     latency = np.median([line["timing_ms"]["inference"] for line in lines])
-    error = np.median(np.linalg.norm(found - truth[: len(found)], axis=-1))
+    error = np.nanmedian(np.linalg.norm(found - truth[: len(found)], axis=-1))
     return {**row, "latency, ms": f"{latency:.2f}", "median error on the clip, px": f"{error:.1f}"}
 
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.geometry import Array, Image, box_to_center_scale, invert_matrix, warp_image, warp_matrix
+from runtime.geometry import Array, Image, invert_matrix, warp_image, warp_matrices
 
 # OpenCV 5 warps 4 channels three times as fast as 3, with the same numbers; OpenCV 4 is as fast with 3. The region that
 # a crop shows is given a fourth channel where that costs less than it saves: up to so many of its pixels per crop pixel
@@ -35,24 +35,20 @@ class Cropper:
             crops (rows, 3, H, W) RGB, the thread's buffer; matrices (N, 2, 3) image -> crop.
         """
         buffers = self._buffers(rows)
-        matrices = np.empty((len(boxes_xyxy), 2, 3))
-        for row, box in enumerate(boxes_xyxy):
-            center, scale = box_to_center_scale(box, self.input_size_wh, self.padding)
-            matrices[row] = warp_matrix(center, scale, self.input_size_wh)
-            region = region_of(center, scale, image)
+        matrices, regions = warp_matrices(boxes_xyxy, self.input_size_wh, self.padding)
+        for row, region in enumerate(pixels_of(regions, image).tolist()):
             self._cut_one(image, matrices[row], region, buffers, row)
         buffers.crops[len(boxes_xyxy) : rows] = 0
         return buffers.crops[:rows], matrices
 
-    def _cut_one(
-        self, image: Image, matrix: Array, region_xyxy: tuple[int, int, int, int], buffers: Buffers, row: int
-    ) -> None:
+    def _cut_one(self, image: Image, matrix: Array, region_xyxy: list[int], buffers: Buffers, row: int) -> None:
         """Warp, and write the planes of RGB into the buffer's row."""
         x1, y1, x2, y2 = region_xyxy
         is_small = (x2 - x1) * (y2 - y1) < FOUR_CHANNELS_BELOW * self.input_size_wh[0] * self.input_size_wh[1]
         if is_small:
             image = cv2.cvtColor(image[y1:y2, x1:x2], cv2.COLOR_BGR2BGRA)  # type: ignore[assignment]
-            matrix = np.column_stack([matrix[:, :2], matrix[:, 2] + matrix[:, :2] @ (x1, y1)])
+            matrix = matrix.copy()
+            matrix[:, 2] += matrix[:, 0] * x1 + matrix[:, 1] * y1
         patch = buffers.patches[is_small]
         warp_image(image, matrix, self.input_size_wh, out=patch)
         red, green, blue = buffers.planes if buffers.planes is not None else buffers.crops[row]
@@ -85,9 +81,9 @@ class Buffers:
         self.spare = np.empty((height, width), dtype=np.uint8)  # the fourth channel
 
 
-def region_of(center: Array, scale: Array, image: Image) -> tuple[int, int, int, int]:
-    """The pixels x1, y1, x2, y2 of an image that a crop with this center (2,) and scale (2,) px looks at."""
-    low, high = (center - scale / 2 - REGION_MARGIN_PX).tolist(), (center + scale / 2 + REGION_MARGIN_PX).tolist()
+def pixels_of(regions_xyxy: Array, image: Image) -> NDArray[np.int64]:
+    """The pixels (N, 4), x1, y1, x2, y2, of an image that crops of these regions (N, 4) px look at; never none."""
     height, width = image.shape[:2]
-    x1, y1 = max(int(low[0]), 0), max(int(low[1]), 0)
-    return x1, y1, max(min(int(high[0]) + 1, width), x1 + 1), max(min(int(high[1]) + 1, height), y1 + 1)
+    low = np.clip(np.floor(regions_xyxy[:, :2]) - REGION_MARGIN_PX, 0, [width - 1, height - 1])
+    high = np.clip(np.ceil(regions_xyxy[:, 2:]) + REGION_MARGIN_PX, low + 1, [width, height])
+    return np.hstack([low, high]).astype(np.int64)

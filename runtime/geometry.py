@@ -56,6 +56,23 @@ def warp_matrix(
     return np.column_stack([linear, offset])
 
 
+def warp_matrices(boxes_xyxy: Array, input_size_wh: tuple[int, int], padding: float) -> tuple[Array, Array]:
+    """Matrices (N, 2, 3) of `warp_matrix(*box_to_center_scale(box, ...))` for boxes (N, 4) px, all at once.
+
+    Returns:
+        the matrices, and the regions (N, 4) xyxy px that the crops show.
+    """
+    size = np.array(input_size_wh, dtype=np.float64)
+    sides = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
+    center = (boxes_xyxy[:, 2:] + boxes_xyxy[:, :2]) / 2
+    width = np.maximum(sides[:, 0], sides[:, 1] * size[0] / size[1])
+    scale = np.stack([width, width * size[1] / size[0]], axis=1) * padding
+    matrices = np.zeros((len(boxes_xyxy), 2, 3))
+    matrices[:, (0, 1), (0, 1)] = size / scale
+    matrices[:, :, 2] = size / 2 - center * size / scale
+    return matrices, np.hstack([center - scale / 2, center + scale / 2])
+
+
 def invert_matrix(matrix: Array) -> Array:
     """Inverse (..., 2, 3) of affine matrices (..., 2, 3)."""
     linear = np.linalg.inv(matrix[..., :2])
@@ -70,16 +87,27 @@ def transform_points(points_xy: Array, matrix: Array) -> Array:
 def warp_image(image: Image, matrix: Array, input_size_wh: tuple[int, int], out: Image | None = None) -> Image:
     """Cut the crop (H, W, 3) uint8 that `matrix` describes; bilinear, black outside the image."""
     shifted = matrix.copy()  # index = continuous - 0.5 on both sides
-    shifted[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
+    shifted[:, 2] += 0.5 * (matrix[:, 0] + matrix[:, 1]) - 0.5
     return cv2.warpAffine(image, shifted, input_size_wh, dst=out, flags=cv2.INTER_LINEAR)  # type: ignore[return-value]
 
 
 def refuse_bad_boxes(boxes_xyxy: Array, image_size_wh: tuple[int, int]) -> None:
     """InputError names the first of the boxes (N, 4) px that no crop can be cut for, and says why."""
+    if _are_plainly_good(boxes_xyxy, image_size_wh):
+        return
     for row, box in enumerate(boxes_xyxy):
         problem = box_problem(box, image_size_wh)
         if problem:
             raise InputError(f"boxes_xyxy[{row}] is {box.tolist()}: {problem}")
+
+
+def _are_plainly_good(boxes_xyxy: Array, image_size_wh: tuple[int, int]) -> bool:
+    """Whether all boxes lie around the image and are a pixel large at least, so that `box_problem` finds nothing."""
+    low, high = boxes_xyxy[:, :2], boxes_xyxy[:, 2:]
+    good = (
+        (high - low >= 1) & (high > 0) & (low < image_size_wh) & (low > -MAX_COORDINATE_PX) & (high < MAX_COORDINATE_PX)
+    )
+    return bool(good.all())
 
 
 def box_problem(box_xyxy: Array, image_size_wh: tuple[int, int]) -> str:

@@ -10,8 +10,8 @@ from conftest import dots_image
 
 import runtime
 from runtime import cropping
-from runtime.cropping import Cropper, region_of
-from runtime.geometry import box_to_center_scale, warp_image, warp_matrix
+from runtime.cropping import Cropper, pixels_of
+from runtime.geometry import box_to_center_scale, warp_image, warp_matrices, warp_matrix
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(0, 256, (180, 240, 3)).astype(np.uint8)
@@ -47,13 +47,15 @@ def test_rows_behind_the_crops_are_zeros_whatever_was_there_before():
     assert again.shape[0] == 4 and again[:2].any() and not again[2:].any()
 
 
-@pytest.mark.parametrize("box", BOXES)
-def test_a_region_holds_all_that_the_crop_shows_and_lies_in_the_image(box):
-    center, scale = box_to_center_scale(box, (48, 64), 1.25)
-    x1, y1, x2, y2 = region_of(center, scale, IMAGE)
-    assert 0 <= x1 < x2 <= 240 and 0 <= y1 < y2 <= 180
-    low, high = np.maximum(center - scale / 2, 0), np.minimum(center + scale / 2, (240, 180))
-    assert (np.array([x1, y1]) <= low).all() and (np.array([x2, y2]) >= high).all()
+def test_regions_hold_all_that_the_crops_show_and_lie_in_the_image():
+    matrices, regions = warp_matrices(BOXES, (48, 64), 1.25)
+    for box, matrix, region, pixels in zip(BOXES, matrices, regions, pixels_of(regions, IMAGE), strict=True):
+        center, scale = box_to_center_scale(box, (48, 64), 1.25)
+        np.testing.assert_allclose(matrix, warp_matrix(center, scale, (48, 64)), atol=1e-9)
+        np.testing.assert_allclose(region, [*(center - scale / 2), *(center + scale / 2)], atol=1e-9)
+        assert (pixels >= 0).all() and (pixels[:2] < pixels[2:]).all() and (pixels <= [240, 180, 240, 180]).all()
+        assert (pixels[:2] <= np.maximum(region[:2], 0)).all()
+        assert (pixels[2:] >= np.minimum(region[2:], (240, 180))).all()
 
 
 def test_key_points_come_back_to_where_the_crop_took_them():

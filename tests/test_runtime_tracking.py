@@ -54,7 +54,7 @@ def test_box_stays_where_it_is_while_the_pose_only_trembles():
     previous = np.array([0.0, 0, 100, 200])
     for shift in np.random.default_rng(0).normal(0, 2, (50, 4)):
         assert glide(previous, previous + shift) is previous
-    assert glide(previous, previous + [12, 0, 12, 0])[0] > 0  # IoU of 0.79
+    assert glide(previous, previous + np.array([12, 0, 12, 0]))[0] > 0  # IoU of 0.79
 
 
 def test_overlaps_are_those_of_each_pair():

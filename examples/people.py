@@ -1,0 +1,21 @@
+"""Several people in a video, with a detector of your choice, each in the colour of its id.
+
+python examples/people.py clip.mp4 yolox_s.onnx drawn/
+"""
+
+import sys
+from pathlib import Path
+
+import cv2
+
+import runtime
+
+clip, network, folder = sys.argv[1:]
+detector = runtime.NetworkDetector(network, score_threshold=0.5)
+print(detector)  # which family it was taken for, and how pictures are prepared for it
+style = runtime.Style(by_person=True, show_boxes=True)
+Path(folder).mkdir(exist_ok=True)
+with runtime.Pose(detector=detector, detect_every=5) as pose:
+    for frame in pose.video(clip):
+        print(f"frame {frame.index}: persons {frame.result.ids.tolist()}")
+        cv2.imwrite(str(Path(folder) / f"{frame.index:05}.jpg"), frame.draw(style=style))

@@ -1,0 +1,21 @@
+"""Key points of a photograph: printed, drawn, and as COCO results.
+
+python examples/picture.py photo.jpg drawn.jpg poses.json
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import cv2
+
+import runtime
+
+photo, drawn, results = sys.argv[1:]
+image = cv2.imread(photo)
+with runtime.Pose() as pose:  # the packaged model; or runtime.Pose("pose.xml", device="cpu", threads=2)
+    result = pose(image)  # one person, the whole picture; pose(image, boxes_xyxy) for several
+for name, (x, y), score in zip(result.names, result.keypoints_xy[0], result.scores[0], strict=True):
+    print(f"{name:16} {x:7.1f} {y:7.1f} px, expected OKS {score:.2f}")
+cv2.imwrite(drawn, result.draw(image, style=runtime.Style(threshold=0.2, show_boxes=True)))
+Path(results).write_text(json.dumps(result.to_coco(image_id=1)))

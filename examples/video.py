@@ -1,0 +1,16 @@
+"""Every frame of a video: one person is followed and smoothed, one line of JSON per frame.
+
+python examples/video.py clip.mp4 poses.jsonl
+"""
+
+import sys
+from pathlib import Path
+
+import runtime
+
+clip, lines = sys.argv[1:]
+smoothing = runtime.Smoothing(min_cutoff_hz=0.7, speed_gain=10.0)  # the defaults; smoothing=False turns it off
+with runtime.Pose(smoothing=smoothing) as pose, pose.video(clip) as video, Path(lines).open("w") as file:
+    for frame in video:
+        file.write(frame.to_json() + "\n")
+        print(f"{frame.time_s:6.2f} s  persons {frame.result.ids.tolist()}  {frame.latency_ms:.0f} ms")
