@@ -1,23 +1,51 @@
-"""ExecuTorch: `pose.pte`, lowered to XNNPACK where it can be, portable kernels elsewhere."""
+"""ExecuTorch: `pose.pte`, lowered to XNNPACK (or another delegate) where it can be, ExecuTorch's kernels elsewhere."""
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.export import ExportedProgram
 
+from converters.delegation import DELEGATES, Delegation, count
 from converters.graph import ExportGraph
+from converters.heartbeat import heartbeat
 from converters.recipe import Recipe
+from converters.xnnpack_forms import delegable_norms
+from converters.xnnpack_passes import fold_constants, forget_origins, rewrite
 
 
 def convert(graph: ExportGraph, example: Tensor, path: Path, recipe: Recipe) -> dict[str, Any]:
-    """Write the graph as `path` (.pte)."""
-    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-    from executorch.exir import to_edge_transform_and_lower
+    """Write the graph as `path` (.pte); returns how it was divided, for the sidecar's `export`."""
+    with heartbeat(lambda line: recipe.progress(f"executorch: {line}")) as stage:
+        stage("tracing")
+        program = export(graph, example, recipe)
+        stage(f"lowering to {recipe.delegate}, which takes minutes for large networks")
+        buffer, delegation = lower(program, recipe.delegate)
+    recipe.progress(f"executorch: {delegation}")
+    path.write_bytes(buffer)
+    return {"delegation": delegation.as_json()}
 
-    program = torch.export.export(graph, (example,))
-    lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch()
-    path.write_bytes(lowered.buffer)
-    return {}
+
+def export(graph: ExportGraph, example: Tensor, recipe: Recipe) -> ExportedProgram:
+    """Trace the graph in the form that suits its delegate."""
+    if recipe.delegate != "xnnpack":
+        return fold_constants(torch.export.export(graph, (example,)))
+    graph = copy.deepcopy(graph)
+    delegable_norms(graph)
+    return rewrite(torch.export.export(graph, (example,)))
+
+
+def lower(program: ExportedProgram, delegate: str) -> tuple[bytes, Delegation]:
+    """The finished file's bytes, and what became of the operations."""
+    from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
+
+    lowered = to_edge_transform_and_lower(
+        forget_origins(program),
+        partitioner=DELEGATES[delegate](),
+        compile_config=EdgeCompileConfig(_check_ir_validity=False),
+    )
+    return lowered.to_executorch().buffer, count(lowered, delegate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,3 +24,7 @@ class Recipe:
     """A key of `PRECISIONS`."""
     calibration: NDArray[np.uint8] | None = None
     """Crops (N, 3, H, W) RGB whose activations set the ranges of int8; None at other precisions."""
+    delegate: str = "xnnpack"
+    """Of ExecuTorch: a key of `delegation.DELEGATES`."""
+    progress: Callable[[str], None] = lambda line: None
+    """What is told about steps that take long."""

@@ -85,7 +85,7 @@ def test_run_as_a_file_it_times_and_writes_what_was_asked_for(tmp_path):
     [
         (["--train-steps"], 5, "needs a CUDA GPU"),
         (["--device", "cuda"], 5, "legal is --device cpu"),
-        (["--only", "bilinear"], 2, "not among what runs here: grid_sample, gather, bag, tent"),
+        (["--only", "bilinear"], 2, "not among what runs here: grid_sample, gather, float_gather, bag, tent"),
         (["--also", "nowhere:f"], 2, "legal is MODULE:FUNCTION"),
         (["--filter", "decoder b9"], 2, "nothing to time has 'decoder b9' in its name"),
         (["--json", "/nowhere/figures.json"], 2, "there is no folder /nowhere"),

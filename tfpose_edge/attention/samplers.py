@@ -25,6 +25,7 @@ Sampler = Callable[[Tensor, Tensor, Tensor, Tensor, tuple[tuple[int, int], ...]]
 SAMPLERS = {
     "grid_sample": "one F.grid_sample per level: the reference, and what most engines know",
     "gather": "rows gathered by flat index, one matmul: fastest after export on CPU engines",
+    "float_gather": "the same in floats up to the look-up: fastest where a delegate computes floats only",
     "bag": "the same rows, weighted and summed inside one look-up: fastest where that operation exists",
     "tent": "tent-function weights and matmuls only: for accelerators that cannot gather",
     "fused": "one Triton kernel each way: for training on an NVIDIA GPU",
