@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from converters.conversion import Converted, Options, Progress, convert_checkpoint, explained, quiet
+from converters.delegation import DELEGATES
 from converters.formats import FORMATS, NAIVE_SAMPLER
+from converters.parity import Parity
 from converters.recipe import PRECISIONS
 from converters.rewrites import REWRITES, rewrites_for
 from runtime.errors import PoseError
@@ -45,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     options = Options(
         args.precision, args.sampler, args.rewrites, args.batch, args.calibration, args.crops, args.accept, args.debug,
-        args.decoder_layers,
+        args.decoder_layers, args.delegate,
     )  # fmt: skip
     output = args.output or args.checkpoint.parent
     try:
@@ -53,6 +55,8 @@ def main(argv: list[str] | None = None) -> int:
             check_target(args.json)
         for name in args.to:
             options.check(name)
+        if args.delegate != "xnnpack" and "executorch" not in args.to:
+            raise ValueError(f"--delegate {args.delegate} is for executorch, which --to does not name")
     except ValueError as error:
         parser.error(str(error))
     progress = stopwatch()
@@ -119,6 +123,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--explain", action="store_true",
         help="print what each rewrite saves in the engine (operations, G multiply-adds, ms); converts once per rewrite",
+    )  # fmt: skip
+    parser.add_argument(
+        "--delegate", choices=DELEGATES, default="xnnpack",
+        help="of ExecuTorch (default xnnpack, for any CPU); coreml, vulkan: pose-<delegate>.pte, unverified",
     )  # fmt: skip
     parser.add_argument("--batch", type=batch_size, default=1, metavar="N", help="crops per inference (default 1)")
     parser.add_argument(
@@ -203,18 +211,20 @@ def table(converted: list[Converted]) -> str:
     """Format, file, size, parity: one line each."""
     rows = [("format", "file", "MB", "seconds", "max px", "p99 px", "checked in")]
     for one in converted:
-        parity = one.parity
-        note = (
-            parity.engine
-            + ("" if parity.meaningful else ", not meaningful")
-            + (", over the limit" if parity.accepted else "")
-        )
         size, seconds = f"{one.bytes / 1e6:.1f}", f"{one.seconds:.1f}"
-        rows.append((one.format, str(one.file), size, seconds, f"{parity.max_px:.5f}", f"{parity.p99_px:.5f}", note))
+        rows.append((one.format, str(one.file), size, seconds, *in_words(one.parity)))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
+
+
+def in_words(parity: Parity | None) -> tuple[str, str, str]:
+    """The table's last cells: largest and 99th percentile distance in px, and what ran the artifact."""
+    if parity is None:
+        return "-", "-", "nothing here: unverified"
+    note = parity.engine + ("" if parity.meaningful else ", not meaningful")
+    return f"{parity.max_px:.5f}", f"{parity.p99_px:.5f}", note + (", over the limit" if parity.accepted else "")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from converters.delegation import DELEGATES
 from converters.errors import ConversionError
 from converters.formats import FORMATS, NAIVE_SAMPLER, check_installed, write_artifact
 from converters.graph import ExportGraph
@@ -48,11 +49,14 @@ class Options:
     """Let the exporters talk."""
     decoder_layers: int | None = None
     """The first so many; None: all. Fewer is not exact: parity is with the whole checkpoint."""
+    delegate: str = "xnnpack"
+    """Of ExecuTorch: a key of `delegation.DELEGATES`; other formats have none and are as without it."""
 
     def sampler_for(self, name: str) -> str:
         """The sampler of that format's graph; ValueError with the legal ones if the format cannot hold it."""
         if self.sampler == "auto":
-            return FORMATS[name].sampler if self.rewrites else NAIVE_SAMPLER
+            fastest = DELEGATES[self.delegate].sampler if name == "executorch" else FORMATS[name].sampler
+            return fastest if self.rewrites else NAIVE_SAMPLER
         legal = FORMATS[name].samplers
         if self.sampler not in legal:
             raise ValueError(f"{name} cannot hold the sampler {self.sampler!r}; legal are auto, {', '.join(legal)}")
@@ -64,6 +68,16 @@ class Options:
         legal = FORMATS[name].precisions
         if self.precision not in legal:
             raise ValueError(f"{name} is not written in {self.precision}; legal are {', '.join(legal)}")
+        if self.delegate != "xnnpack" and self.precision != "fp32":
+            raise ValueError(f"{self.precision} is for the delegate xnnpack; for {self.delegate}, legal is fp32")
+
+    def is_verifiable(self, name: str) -> bool:
+        """Whether an artifact of that format can be run and compared on this machine."""
+        return name != "executorch" or DELEGATES[self.delegate].is_everywhere
+
+    def file_name(self, name: str) -> str:
+        """Of the artifact in that format."""
+        return FORMATS[name].file_name(self.precision, self.delegate if name == "executorch" else "xnnpack")
 
 
 @dataclass(frozen=True)
@@ -76,7 +90,7 @@ class Converted:
     seconds: float  # that the conversion took
     sampler: str
     rewrites: tuple[str, ...]
-    parity: Parity
+    parity: Parity | None  # None: nothing on this machine runs it
 
 
 def convert_checkpoint(
@@ -114,19 +128,15 @@ def convert_one(source: Source, name: str, folder: Path, options: Options, progr
     started = time.perf_counter()
     sampler, config = options.sampler_for(name), source.model.config
     rewrites = rewrites_for(name, options.rewrites)
-    path = folder / FORMATS[name].file_name(options.precision)
+    path = folder / options.file_name(name)
     progress(f"{name}: exporting ({sampler}, {len(rewrites)} rewrites)")
     with explained(f"{name}: the export failed"), quiet(options.debug):
         graph = ExportGraph(source.model, sampler, rewrites, options.decoder_layers)
         example = graph.example(options.batch, FORMATS[name].input_dtype)
-        export = write_artifact(name, graph, example, path, source.recipe)
+        recipe = replace(source.recipe, delegate=options.delegate, progress=progress)
+        export = write_artifact(name, graph, example, path, recipe)
     seconds = time.perf_counter() - started
-    progress(f"{name}: comparing {len(source.crops)} crops")
-    with explained(f"{name}: the artifact does not run"), quiet(options.debug):
-        measured = measure(source, name, path, options.batch)
-    parity = gate(name, max(measured, key=lambda one: (np.isnan(one.max_px), one.max_px)), options)
-    if not parity.meaningful:
-        progress(f"{name}: parity is not meaningful: the checkpoint moves its key points by {parity.motion_px:.2g} px")
+    parity, engines = compared(source, name, path, options, progress)
     facts = {
         "input_dtype": FORMATS[name].input_dtype,
         "batch": options.batch,
@@ -137,10 +147,26 @@ def convert_one(source: Source, name: str, folder: Path, options: Options, progr
         "export": export,
         "provenance": provenance(source.checkpoint, source.training, source.crops_of, FORMATS[name].packages),
     }
-    engine = FORMATS[name].engine
-    write_sidecar(path, config, facts, parity, {engine: any(one.engine == engine for one in measured)})
+    write_sidecar(path, config, facts, parity, engines)
     size = sum((folder / file).stat().st_size for file in artifact_files(path))
     return Converted(name, path, size, seconds, sampler, rewrites, parity)
+
+
+def compared(
+    source: Source, name: str, path: Path, options: Options, progress: Progress
+) -> tuple[Parity | None, dict[str, bool]]:
+    """The worst parity among the engines that run the artifact, through the gate, and whether its own engine did."""
+    engine = FORMATS[name].engine
+    if not options.is_verifiable(name):
+        progress(f"{name}: unverified: a program for {options.delegate} runs on devices with {options.delegate} only")
+        return None, {engine: False}
+    progress(f"{name}: comparing {len(source.crops)} crops")
+    with explained(f"{name}: the artifact does not run"), quiet(options.debug):
+        measured = measure(source, name, path, options.batch)
+    parity = gate(name, max(measured, key=lambda one: (np.isnan(one.max_px), one.max_px)), options)
+    if not parity.meaningful:
+        progress(f"{name}: parity is not meaningful: the checkpoint moves its key points by {parity.motion_px:.2g} px")
+    return parity, {engine: any(one.engine == engine for one in measured)}
 
 
 def measure(source: Source, name: str, path: Path, batch: int) -> list[Parity]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 UNCOUNTED = ("getitem", "executorch_call_delegate")
 """Nodes that compute nothing themselves."""
@@ -101,9 +101,17 @@ def vulkan_partitioners() -> list[Any]:
     return [VulkanPartitioner()]
 
 
-DELEGATES: dict[str, Callable[[], list[Any]]] = {
-    "xnnpack": xnnpack_partitioners,
-    "coreml": coreml_partitioners,
-    "vulkan": vulkan_partitioners,
+class Delegate(NamedTuple):
+    """One row: what can take over parts of an ExecuTorch program."""
+
+    partitioners: Callable[[], list[Any]]
+    sampler: str  # of the graph, unless another is asked for
+    is_everywhere: bool  # it computes on any machine, so its programs are run and compared
+
+
+DELEGATES: dict[str, Delegate] = {
+    "xnnpack": Delegate(xnnpack_partitioners, "float_gather", True),
+    "coreml": Delegate(coreml_partitioners, "grid_sample", False),
+    "vulkan": Delegate(vulkan_partitioners, "tent", False),
 }
-"""Name -> its partitioners. Nothing but XNNPACK runs on any machine; the others' programs stay unverified."""
+"""Name -> row; programs for delegates that do not compute everywhere stay unverified."""

@@ -33,9 +33,10 @@ class Format(NamedTuple):
         """The one that rewritten graphs hold unless another is asked for."""
         return self.samplers[0]
 
-    def file_name(self, precision: str) -> str:
-        """`pose.onnx`, `pose-int8.xml`, ..."""
-        return f"pose{'' if precision == 'fp32' else '-' + precision}{self.extension}"
+    def file_name(self, precision: str, delegate: str = "xnnpack") -> str:
+        """`pose.onnx`, `pose-int8.xml`, `pose-coreml.pte`, ..."""
+        parts = ["pose", *([] if delegate == "xnnpack" else [delegate]), *([] if precision == "fp32" else [precision])]
+        return "-".join(parts) + self.extension
 
 
 FORMATS: dict[str, Format] = {
@@ -56,7 +57,14 @@ FORMATS: dict[str, Format] = {
         ("fp32", "fp16"),
     ),
     "coreml": Format(".mlpackage", "float32", ("grid_sample", "gather", "tent"), ("coremltools",), "coreml"),
-    "executorch": Format(".pte", "float32", ("gather", "tent", "grid_sample"), ("executorch",), "executorch"),
+    "executorch": Format(
+        ".pte",
+        "float32",
+        ("float_gather", "gather", "tent", "grid_sample"),
+        ("executorch", "torchao"),
+        "executorch",
+        ("fp32",),
+    ),
 }  # fmt: skip
 """Name -> row; `converters/<name>.py` has the function `convert(graph, example, path, recipe)`, which returns what the
 sidecar shall say of the export (its key `export`: JSON values by name).

@@ -16,7 +16,7 @@ from tfpose_edge import PoseConfig
 
 
 def write_sidecar(
-    artifact: Path, config: PoseConfig, facts: dict[str, Any], parity: Parity, engines: dict[str, bool]
+    artifact: Path, config: PoseConfig, facts: dict[str, Any], parity: Parity | None, engines: dict[str, bool]
 ) -> Path:
     """Write `<artifact file name>.json` beside a finished artifact.
 
@@ -24,7 +24,7 @@ def write_sidecar(
         config: of the network inside.
         facts: the keys `input_dtype`, `batch`, `precision`, `sampler`, `rewrites`, `export` (what the format's own
             `convert` returned) and `provenance`.
-        parity: how the artifact compares with its checkpoint.
+        parity: how the artifact compares with its checkpoint; None if nothing here runs it.
         engines: name -> whether the comparison ran in it; the version of one that did not is written as null.
     """
     names = config.keypoint_names
@@ -38,7 +38,7 @@ def write_sidecar(
         "sigmas": skeleton.sigmas(names),
         "padding": config.padding,
         "engines": {name: engine_version(name) if is_verified else None for name, is_verified in engines.items()},
-        "parity": asdict(parity),
+        "parity": asdict(parity) if parity else None,
         **facts,
     }
     path = sidecar_path(artifact)

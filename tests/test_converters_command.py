@@ -232,7 +232,7 @@ def test_what_is_not_a_checkpoint(tmp_path, content, text, capsys):
         (["--to", "tflite"], "executorch"),
         (["--to", "onnx", "--sampler", "nearest"], "grid_sample"),
         (["--to", "openvino", "onnx", "--sampler", "bag"], "onnx cannot hold the sampler 'bag'; legal are auto"),
-        (["--to", "executorch", "--sampler", "bag"], "legal are auto, gather, tent, grid_sample"),
+        (["--to", "executorch", "--sampler", "bag"], "legal are auto, float_gather, gather, tent"),
         (["--to", "onnx", "--rewrites", "fold_everything"], "legal are all, none, fold_normalisation"),
         (["--to", "onnx", "--batch", "0"], "not an integer in 1..1024"),
         (["--to", "executorch", "--precision", "fp16"], "executorch is not written in fp16; legal are fp32"),

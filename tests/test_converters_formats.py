@@ -75,6 +75,15 @@ def test_sidecars_name_the_engine_that_verified(made, name):
         assert version[0].isdigit() and sidecar.parity["engine"] == engine
 
 
+def test_executorch_is_divided_once_for_each_look_up(made):
+    sidecar = json.loads(artifact(made, "executorch").with_name("pose.pte.json").read_text())
+    found, layers = sidecar["export"]["delegation"], CONFIG.num_encoder_layers + CONFIG.num_decoder_layers
+    assert found["delegate"] == "xnnpack" and found["partitions"] == layers + 1
+    # a layer's look-up and sum, and the cast of its indices, which are constant in the first decoder layer
+    assert found["outside"] == {"embedding": layers, "bmm": layers, "_to_dim_order_copy": layers - 1}
+    assert found["share"] > 0.97 and found["operations_inside"] > 200
+
+
 @pytest.mark.parametrize("name", RUNNABLE)
 def test_the_runtime_opens_artifacts(made, name):
     image = np.random.default_rng(0).integers(0, 255, (200, 150, 3), dtype=np.uint8)

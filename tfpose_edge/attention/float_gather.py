@@ -1,8 +1,8 @@
-"""Row gather whose arithmetic is in floats: for engines that hand floats to a delegate and keep integers for themselves.
+"""Row gather whose arithmetic is in floats: for engines that hand floats to a delegate and keep integers.
 
 The look-up and the sum are those of `gather`; everything before them is elementwise on whole tensors, in operations
-that XNNPACK takes (no comparison, no select, no broadcast copy), and one cast makes the indices. A sample's 2 x 2 window
-stays inside the image and its weights are tents around the pixels, so what falls outside weighs nothing.
+that XNNPACK takes (no comparison, no select, no broadcast copy), and one cast makes the indices. A sample's 2 x 2
+window stays inside the image and its weights are tents around the pixels, so what falls outside weighs nothing.
 """
 
 from __future__ import annotations
