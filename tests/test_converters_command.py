@@ -235,6 +235,8 @@ def test_what_is_not_a_checkpoint(tmp_path, content, text, capsys):
         (["--to", "executorch", "--sampler", "bag"], "legal are auto, float_gather, gather, tent"),
         (["--to", "onnx", "--rewrites", "fold_everything"], "legal are all, none, fold_normalisation"),
         (["--to", "onnx", "--batch", "0"], "not an integer in 1..1024"),
+        (["--to", "onnx", "--delegate", "coreml"], "--delegate coreml is for executorch, which --to does not name"),
+        (["--to", "executorch", "--delegate", "metal"], "xnnpack"),
         (["--to", "executorch", "--precision", "fp16"], "executorch is not written in fp16; legal are fp32"),
         (["--to", "onnx", "--precision", "fp8"], "int8"),
         ([], "--to"),

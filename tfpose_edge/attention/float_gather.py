@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tfpose_edge.attention.constants import constant
+
 MAX_ROWS = 2**24  # whole numbers that fp32 holds
 
 
@@ -63,26 +65,26 @@ class _Levels:
         repeated = [shape for shape in shapes for _ in range(n_points)]
         width, height = ([shape[axis] for shape in repeated] for axis in (1, 0))
 
-        def constant(*rows: list[int]) -> Tensor:
-            return torch.tensor(rows, dtype=dtype, device=device)
+        def table(*rows: list[int]) -> Tensor:
+            return constant(rows, dtype, device)
 
-        self.n_heads, self.shapes, self.n_points, self.constant = n_heads, shapes, n_points, constant
-        self.sizes = constant(width, height)
-        self.last_windows = constant([max(w - 2, 0) for w in width], [max(h - 2, 0) for h in height])
-        self.strides = constant([n_heads for _ in width], [n_heads * w for w in width])
-        self.steps = constant([n_heads * (w > 1) for w in width], [n_heads * w * (h > 1) for h, w in repeated])
+        self.n_heads, self.shapes, self.n_points, self.table = n_heads, shapes, n_points, table
+        self.sizes = table(width, height)
+        self.last_windows = table([max(w - 2, 0) for w in width], [max(h - 2, 0) for h in height])
+        self.strides = table([n_heads for _ in width], [n_heads * w for w in width])
+        self.steps = table([n_heads * (w > 1) for w in width], [n_heads * w * (h > 1) for h, w in repeated])
         self.has_second: Tensor | float = 1.0
         if min(width + height) == 1:  # an image of one pixel has no second: its weight is relu(0 - |...|)
-            self.has_second = constant([int(w > 1) for w in width], [int(h > 1) for h in height])[:, None, None]
+            self.has_second = table([int(w > 1) for w in width], [int(h > 1) for h in height])[:, None, None]
 
     def first_rows(self, batch: int, tokens: int) -> Tensor:
         """Row of value.reshape(B * S * H, D) where a head's level starts: (H, L * P), or (B, 1, H, L * P)."""
         starts = [sum(h * w for h, w in self.shapes[:level]) for level in range(len(self.shapes))]
         of_level = [start * self.n_heads for start in starts for _ in range(self.n_points)]
-        first = self.constant(*([start + head for start in of_level] for head in range(self.n_heads)))
+        first = self.table(*([start + head for start in of_level] for head in range(self.n_heads)))
         if batch == 1:
             return first
-        images = self.constant([image * tokens * self.n_heads for image in range(batch)])
+        images = self.table([image * tokens * self.n_heads for image in range(batch)])
         return first + images.reshape(batch, 1, 1, 1)
 
 
