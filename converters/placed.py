@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tfpose_edge.attention.float_gather import MAX_ROWS
+
 Shapes = tuple[tuple[int, int], ...]
 Plan = tuple[Tensor, ...]
 
@@ -66,6 +68,8 @@ class Gather(PlacedSampler):
     is none of the sample's corners: so nothing is compared, and the four rows are one row and three constants.
     """
 
+    counting = torch.int32
+    """In which rows are computed."""
     first: Tensor
     right: Tensor
     down: Tensor
@@ -82,7 +86,7 @@ class Gather(PlacedSampler):
             "down": (self.height > 1) * self.width * n_heads,
         }
         for name, constant in constants.items():
-            self.register_buffer(name, constant.to(torch.int32))
+            self.register_buffer(name, constant.to(self.counting))
         for axis, size in (("x", self.width), ("y", self.height)):
             self.register_buffer(f"last_{axis}", (size - 2).clamp(min=0))
             self.register_buffer(f"second_{axis}", None if size.min() > 1 else (size > 1).float())
@@ -93,7 +97,8 @@ class Gather(PlacedSampler):
         attention = logits.softmax(-1)
         column, left, right = self._pair(x, "x")
         row, upper, lower = self._pair(y, "y")
-        corner = row.to(torch.int32) * self.rows_below + (column * self.n_heads).to(torch.int32) + self._first(len(x))
+        column, row = (column * self.n_heads).to(self.counting), row.to(self.counting) * self.rows_below
+        corner = row + column + self._first(len(x))
         below = corner + self.down
         rows = torch.cat((corner, corner + self.right, below, below + self.right), dim=-1)
         upper, lower = upper * attention, lower * attention
@@ -127,8 +132,22 @@ class Gather(PlacedSampler):
         """Row where a sample's level starts: (H, L * P), or (B, 1, H, L * P)."""
         if batch == 1:
             return self.first
-        images = torch.arange(batch, dtype=torch.int32) * (sum(self.tokens) * self.n_heads)
+        images = torch.arange(batch, dtype=self.counting) * (sum(self.tokens) * self.n_heads)
         return self.first + images[:, None, None, None]
+
+
+class FloatGather(Gather):
+    """The same with rows counted in floats and cast at the end, for engines whose delegate computes floats only."""
+
+    counting = torch.float32  # type: ignore[assignment]
+
+    def plan(self, x: Tensor, y: Tensor, logits: Tensor) -> Plan:
+        """As the base class says; ValueError for values of more than 2 ** 24 rows, which fp32 cannot count."""
+        rows_of_values = len(x) * sum(self.tokens) * self.n_heads
+        if rows_of_values > MAX_ROWS:
+            raise ValueError(f"float_gather counts up to {MAX_ROWS} rows, here are {rows_of_values}: use gather")
+        rows, weights = super().plan(x, y, logits)
+        return rows.to(torch.int32), weights
 
 
 class Bag(Gather):
@@ -199,7 +218,13 @@ class Tent(PlacedSampler):
         return (1 - (position[..., None] - self.pixels[:size]).abs()).relu()
 
 
-PLACED: dict[str, type[PlacedSampler]] = {"grid_sample": GridSample, "gather": Gather, "bag": Bag, "tent": Tent}
+PLACED: dict[str, type[PlacedSampler]] = {
+    "grid_sample": GridSample,
+    "gather": Gather,
+    "float_gather": FloatGather,
+    "bag": Bag,
+    "tent": Tent,
+}
 """Name of a sampler of `tfpose_edge.attention` -> the same operator at pixel positions."""
 
 

@@ -1,9 +1,8 @@
 """int8 for ExecuTorch by PT2E: which layers XNNPACK computes in 8 bits, and their ranges from crops.
 
-Weights have one scale per output channel. Convolutions have static ranges of activations, taken from the crops; linear
-layers have theirs from each input, which costs little and does not fear an unusual picture. What computes coordinates
-stays in floating point: sampling offsets, attention weights, key point and score heads, normalisation, softmax and
-everything between (docs/executorch.md).
+Convolutions and the sums between them are: weights with a scale per output channel, activations with static ranges
+taken from the crops. Everything that computes coordinates or stands between stays in floating point: linear layers,
+sampling, normalisation, softmax and the heads (docs/executorch.md).
 """
 
 from __future__ import annotations
@@ -16,9 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
-CONVOLUTION, LINEAR, ADD = torch.ops.aten.conv2d.default, torch.ops.aten.linear.default, torch.ops.aten.add.Tensor
-IN_FLOAT = re.compile(r"sampling_offsets|attention_weights|keypoint_heads|score_head")
-"""Names of modules whose layers are never quantised."""
+CONVOLUTION, ADD = torch.ops.aten.conv2d.default, torch.ops.aten.add.Tensor
 SHORTCUTS = re.compile(r"\bbackbone\b")
 """Names of modules whose sums are quantised: the residual connections between convolutions."""
 
@@ -38,7 +35,7 @@ def quantise(graph: nn.Module, example: Tensor, crops: NDArray[np.uint8]) -> fx.
 
 
 def quantizer() -> Any:
-    """XNNPACK's: static for convolutions and the backbone's sums, dynamic for linear layers, as `is_quantised` says."""
+    """XNNPACK's, for what `is_quantised` says."""
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
         XNNPACKQuantizer,
         get_symmetric_quantization_config,
@@ -46,20 +43,19 @@ def quantizer() -> Any:
 
     chosen = XNNPACKQuantizer().set_filter_function(is_quantised)
     chosen.set_operator_type(CONVOLUTION, get_symmetric_quantization_config(is_per_channel=True))
-    chosen.set_operator_type(LINEAR, get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True))
     return chosen.set_operator_type(ADD, get_symmetric_quantization_config())
 
 
 def is_quantised(node: fx.Node) -> bool:
     """Whether a node of a traced graph may be computed in 8 bits.
 
-    Layers may that are modules of torch (the forms in `xnnpack_forms` are not) with a name not in `IN_FLOAT`, and sums
-    in `SHORTCUTS`. Weights and activations, which follow their layer, may always.
+    Convolutions may that are modules of torch (those of the forms in `xnnpack_forms` are not), and sums in `SHORTCUTS`.
+    Weights and activations, which follow their convolution, may always.
     """
-    if node.target not in (CONVOLUTION, LINEAR, ADD):
+    if node.target not in (CONVOLUTION, ADD):
         return True
     name, kind = next(reversed(node.meta["nn_module_stack"].values()))
     if node.target is ADD:
         return bool(SHORTCUTS.search(name))
     kind = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
-    return kind.startswith("torch.nn.modules.") and not IN_FLOAT.search(name)
+    return kind.startswith("torch.nn.modules.")

@@ -11,7 +11,7 @@ from torch import nn
 
 from converters import xnnpack_passes
 from converters.graph import ExportGraph
-from converters.rewrites import REWRITES
+from converters.rewrites import rewrites_for
 from converters.xnnpack_forms import LinearLayerNorm, PooledGroupNorm, delegable_norms
 from converters.xnnpack_passes import PASSES, rewrite
 from tfpose_edge import PRESETS
@@ -121,7 +121,7 @@ def test_norms_without_parameters_stay_as_they_are():
 def test_the_whole_network_is_exact(batch):
     config = dataclasses.replace(PRESETS["tiny"], num_decoder_layers=2)
     model, crops = lively_model(config), torch.from_numpy(blob_crops(config, batch)).float()
-    graph = ExportGraph(model, "float_gather", tuple(REWRITES))
+    graph = ExportGraph(model, "float_gather", rewrites_for("executorch"))
     delegable_norms(graph)
     keypoints, scores = rewrite(torch.export.export(graph, (crops,))).module()(crops)
     expected = model(crops)
