@@ -63,7 +63,7 @@ FORMATS: dict[str, Format] = {
         ("float_gather", "gather", "tent", "grid_sample"),
         ("executorch", "torchao"),
         "executorch",
-        ("fp32",),
+        ("fp32", "int8"),
     ),
 }  # fmt: skip
 """Name -> row; `converters/<name>.py` has the function `convert(graph, example, path, recipe)`, which returns what the

@@ -20,7 +20,8 @@ WITHOUT_EFFECT = (
     aten.alias.default, aten.detach.default, aten.detach_.default, aten.lift_fresh_copy.default, aten.to.dtype,
     aten.to.dtype_layout, aten._to_copy.default, aten.expand.default, aten.contiguous.default, aten.dropout.default,
 )  # fmt: skip
-UNIT_AXES = (aten.unsqueeze.default, aten.squeeze.dim, aten.squeeze.dims)
+UNIT_AXES = (aten.unsqueeze.default, aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims)
+SPLITS = (aten.split.Tensor, aten.split.sizes, aten.split_with_sizes.default, aten.chunk.default)
 
 
 def float_scalars(graph: fx.Graph) -> None:
@@ -63,6 +64,21 @@ def select_by_slices(graph: fx.Graph) -> None:
             with graph.inserting_before(node):
                 part = _call(graph, aten.slice.Tensor, x, axis, start, start + 1)
                 _replace(node, _call(graph, aten.reshape.default, part, shape))
+
+
+def split_by_slices(graph: fx.Graph) -> None:
+    """Write the parts of a split as slices."""
+    for node in list(graph.nodes):
+        if node.target not in SPLITS or not node.meta["val"][0].is_floating_point():
+            continue
+        axis = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
+        sizes = [part.shape[axis] for part in node.meta["val"]]
+        for user in list(node.users):
+            start = sum(sizes[: user.args[1]])
+            with graph.inserting_before(user):
+                part = _call(graph, aten.slice.Tensor, node.args[0], axis, start, start + sizes[user.args[1]])
+            _replace(user, part)
+        graph.erase_node(node)
 
 
 def view_unit_axes(graph: fx.Graph) -> None:
@@ -118,6 +134,7 @@ PASSES: dict[str, Callable[[fx.Graph], None]] = {
     "drop_copies": drop_copies,
     "unstack": unstack,
     "select_by_slices": select_by_slices,
+    "split_by_slices": split_by_slices,
     "view_unit_axes": view_unit_axes,
     "sum_by_linear": sum_by_linear,
     "matmul_by_bmm": matmul_by_bmm,
