@@ -100,12 +100,12 @@ def devices_of(engine: Engine) -> list[str]:
     """Those legal devices of the engine that exist on this machine."""
     if engine.name == "coreml" and platform.system() != "Darwin":
         raise PoseError("Core ML predicts on macOS only")
-    module = importlib.import_module(MODULES.get(engine.name, engine.name))
     if engine.name == "onnxruntime":
-        from runtime.backends.onnxruntime import PROVIDERS
+        from runtime.backends.onnxruntime import PROVIDERS, import_engine
 
-        present = module.get_available_providers()
+        present = import_engine().get_available_providers()
         return [device for device in engine.devices if PROVIDERS[device] in present]
+    module = importlib.import_module(MODULES.get(engine.name, engine.name))
     if engine.name == "openvino":
         present = {name.split(".")[0].lower() for name in module.Core().available_devices}
         return [device for device in engine.devices if device in present]

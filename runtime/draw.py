@@ -103,16 +103,18 @@ def draw_poses(
 def draw_text(image_bgr: Image, text: str) -> None:
     """Write one line into the top left corner, in place."""
     size = max(image_bgr.shape[0] / 720, 0.5)
-    origin = (round(12 * size), round(30 * size))
-    for color, thickness in ((OUTLINE_BGR, 4), ((255, 255, 255), 1)):
+    x, y, edge = round(12 * size), round(30 * size), round(2 * size) or 1
+    # the outline from eight sides: with a thicker pen OpenCV 5 writes wider letters
+    around = [(dx, dy) for dx in (-edge, 0, edge) for dy in (-edge, 0, edge) if (dx, dy) != (0, 0)]
+    for (dx, dy), color in [*((offset, OUTLINE_BGR) for offset in around), ((0, 0), (255, 255, 255))]:
         cv2.putText(
             image_bgr,
             text,
-            origin,
+            (x + dx, y + dy),
             cv2.FONT_HERSHEY_SIMPLEX,
             0.8 * size,
             color,
-            round(thickness * size) or 1,
+            round(size) or 1,
             cv2.LINE_AA,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,15 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+from guard import refuse_network
 from onnx import TensorProto, helper, numpy_helper
 
 from runtime.sidecar import artifact_files, sha256_of
 
+sys.addaudithook(refuse_network)  # for the whole run: a hook cannot be taken off again
+GUARDED = [str(Path(__file__).parent / "child"), *filter(None, [os.getenv("PYTHONPATH")])]
+os.environ["PYTHONPATH"] = os.pathsep.join(GUARDED)  # for every Python that a test starts
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # tests that import onnxruntime themselves
 os.environ.setdefault("TRITON_INTERPRET", "1")  # read when kernels are defined: they run here, on the CPU, slowly
 SIZE_WH = (48, 64)  # crop of the centroid model
 NAMES = ["nose", "left_hip", "right_hip"]  # centroid of red, green, blue

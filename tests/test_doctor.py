@@ -100,7 +100,7 @@ def test_a_camera_that_works_is_measured(monkeypatch, capsys):
 
 
 def test_the_commands_of_the_package(capsys):
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([os.environ["PYTHONPATH"], str(ROOT)])}
     for arguments, code, said in (
         (["--help"], 0, "doctor   what this machine can run"),
         ([], 2, "error: a command is needed, legal are webcam, doctor"),

@@ -48,7 +48,7 @@ def start(centroid_onnx, tmp_path):
     def start(timetable, *arguments, **options):
         code = CHILD.format(tests=str(TESTS), timetable=timetable)
         command = [sys.executable, "-c", code, "--model", str(centroid_onnx), "--no-show", "--threads", "1", *arguments]
-        environment = os.environ | {"PYTHONPATH": str(TESTS.parent)}
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([os.environ["PYTHONPATH"], str(TESTS.parent)])}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         children.append(subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes, **options))
         return children[-1]
@@ -121,7 +121,7 @@ def test_a_signal_ends_a_video_within_a_second_with_whole_files(start, tmp_path)
     writer.release()
     code = "import sys; from runtime import webcam; sys.exit(webcam.main(sys.argv[1:]))"
     arguments = ["--source", "long.avi", "--save", "drawn.mp4", "--json", "poses.jsonl", "--no-show"]
-    environment = os.environ | {"PYTHONPATH": str(TESTS.parent)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([os.environ["PYTHONPATH"], str(TESTS.parent)])}
     child = subprocess.Popen(
         [sys.executable, "-c", code, *arguments], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
     )
@@ -129,6 +129,16 @@ def test_a_signal_ends_a_video_within_a_second_with_whole_files(start, tmp_path)
     seconds, _ = end(child, signal.SIGINT)
     assert child.returncode == 130 and seconds < ENDS_WITHIN_S
     assert 10 <= len(check_files(tmp_path)) < 600
+
+
+def test_what_a_killed_run_leaves_can_be_read(start, tmp_path):
+    """Under the temporary names: whole lines, and a video in a format that has its index in front."""
+    child = start([("ok", 600)], "--save", "drawn.avi", "--json", "poses.jsonl")
+    wait_for_lines(tmp_path / ".poses.partial.jsonl", 60)
+    end(child, signal.SIGKILL)
+    assert [json.loads(line) for line in (tmp_path / ".poses.partial.jsonl").read_text().splitlines()]
+    with open_source(tmp_path / ".drawn.partial.avi") as video:
+        assert len(list(video)) > 10
 
 
 def test_a_camera_that_stays_away_ends_the_run_with_whole_files(start, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,7 @@ class OnnxRuntimeNetwork:
 
 def open_session(path: Path, device: str, threads: int) -> Any:
     """An `onnxruntime.InferenceSession` on exactly that device; external data is refused."""
-    import onnxruntime
-
+    onnxruntime = import_engine()
     provider = PROVIDERS[device]
     if provider not in onnxruntime.get_available_providers():
         built = ", ".join(name for name, its in PROVIDERS.items() if its in onnxruntime.get_available_providers())
@@ -72,6 +72,17 @@ def open_session(path: Path, device: str, threads: int) -> Any:
     if provider not in session.get_providers():
         raise BackendUnavailable(f"onnxruntime cannot start '{device}' on this machine (missing driver or library)")
     return session
+
+
+def import_engine() -> Any:
+    """The module, with its telemetry off: from 1.29 on it reports models to Microsoft and keeps a database in ~/.cache.
+
+    Only the environment variable, read when it is imported, prevents both. Who sets it to 0 gets the telemetry back.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
 
 
 def refuse_external_data(path: Path, model: bytes) -> None:

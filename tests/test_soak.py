@@ -1,0 +1,106 @@
+"""A twentieth of `make soak`: threads, long runs, changed artifacts, any arguments. The whole: docs/reliability.md."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+import runtime
+from benchmarks.soak.__main__ import is_caught, main
+from benchmarks.soak.arguments import check_arguments
+from benchmarks.soak.frames import run_frames
+from benchmarks.soak.mutations import count_refused, mutate, try_unchecked
+from benchmarks.soak.threads import hammer
+
+SHARE = 1 / 20
+ENGINES = ["onnxruntime", "openvino", "executorch"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_threads_share_one_pose(centroid_artifacts, engine):
+    outcome = hammer(centroid_artifacts[engine], threads=8, calls=round(500 * SHARE))
+    assert outcome.calls == 200 and not outcome.errors and not outcome.different
+
+
+def test_two_engine_threads_change_nothing(centroid_artifacts):
+    outcome = hammer(centroid_artifacts["onnxruntime"], threads=4, calls=25, engine_threads=2)
+    assert not outcome.errors and not outcome.different
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize("live", [False, True], ids=["video", "live"])
+def test_a_long_run_keeps_its_handles_and_threads(centroid_artifacts, live):
+    """Over 1,000 frames memory is noise; a leak of one picture per frame is not."""
+    growth = run_frames(centroid_artifacts["onnxruntime"], round(20_000 * SHARE), live)
+    assert growth.handles[0] == growth.handles[1] and growth.threads[0] == growth.threads[1]
+    assert growth.mib_per_10k < 10_000 * 0.05 * 320 * 240 * 3 / 2**20
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_changed_artifacts_are_refused_before_the_engine_sees_them(centroid_artifacts, engine):
+    count = round(1000 * SHARE)
+    assert count_refused(centroid_artifacts[engine], count) == count
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_unchecked_mutants_end_in_an_error_or_an_answer(centroid_artifacts, engine):
+    outcomes = try_unchecked(centroid_artifacts[engine], round(500 * SHARE))
+    assert sum(outcomes.values()) == 25
+    assert all(what in ("works", "ModelFileError") or is_caught(what, engine) for what in outcomes), outcomes
+
+
+def test_a_mutation_changes_something():
+    random = np.random.default_rng(0)
+    for content in (b"a", b"aaaaaaaaaaaaaaaa", random.bytes(500)):
+        assert all(mutate(content, random) != content for _ in range(200))
+
+
+def test_any_arguments_end_in_the_right_answer_or_a_value_error(centroid_onnx):
+    with runtime.Pose(centroid_onnx, threads=1) as pose:
+        check_arguments(pose, round(10_000 * SHARE))
+
+
+class WrongPose:
+    """Answers a little wrong: what `check_arguments` must find."""
+
+    def __init__(self, pose, fault):
+        self.pose, self.sidecar, self.fault = pose, pose.sidecar, fault
+
+    def __call__(self, image, boxes):
+        if self.fault == "takes what it must refuse" and isinstance(image, str):
+            return self.pose(np.zeros((4, 4), np.uint8))
+        if self.fault == "refuses with another exception" and boxes == {}:
+            raise TypeError("unhashable")
+        result = self.pose(image, boxes)
+        keypoints_xy = result.keypoints_xy
+        if self.fault == "swaps red and blue":
+            keypoints_xy[:] = keypoints_xy[:, ::-1].copy()
+        elif self.fault == "is a crop's pixel off":
+            boxes_wh = result.boxes_xyxy[:, 2:] - result.boxes_xyxy[:, :2]
+            width = np.maximum(boxes_wh[:, 0], boxes_wh[:, 1] * 48 / 64) * self.sidecar.padding
+            keypoints_xy += width[:, None, None] / 48
+        return result
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "takes what it must refuse",
+        "refuses with another exception",
+        "swaps red and blue",
+        "is a crop's pixel off",
+    ],
+)
+def test_the_check_of_arguments_finds_faults(centroid_onnx, fault):
+    with runtime.Pose(centroid_onnx, threads=1) as pose, pytest.raises((AssertionError, TypeError, ExceptionGroup)):
+        check_arguments(WrongPose(pose, fault), 400)
+
+
+def test_an_unknown_part_is_a_usage_error(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["thread"])
+    assert (
+        caught.value.code == 2 and "legal are threads, frames, mutations, mutants, arguments" in capsys.readouterr().err
+    )
