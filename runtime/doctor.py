@@ -105,10 +105,12 @@ def devices_of(engine: Engine) -> list[str]:
 
         present = import_engine().get_available_providers()
         return [device for device in engine.devices if PROVIDERS[device] in present]
-    module = importlib.import_module(MODULES.get(engine.name, engine.name))
     if engine.name == "openvino":
-        present = {name.split(".")[0].lower() for name in module.Core().available_devices}
+        from runtime.backends import openvino
+
+        present = {name.split(".")[0].lower() for name in openvino.import_engine().Core().available_devices}
         return [device for device in engine.devices if device in present]
+    importlib.import_module(MODULES.get(engine.name, engine.name))
     return list(engine.devices)
 
 

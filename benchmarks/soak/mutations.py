@@ -22,8 +22,7 @@ import numpy as np
 
 import runtime
 from runtime import pose as pose_module
-from runtime.backends import open_backend
-from runtime.backends.onnxruntime import import_engine
+from runtime.backends import onnxruntime, open_backend, openvino
 from runtime.sidecar import Sidecar, artifact_files, sidecar_path
 
 TIMEOUT_S = 120.0  # of a mutant
@@ -111,9 +110,9 @@ def try_all(path: Path, count: int, seed: int) -> Counter[str]:
 def load_engine(path: Path) -> None:
     """Import what the back end imports, and start no thread."""
     if path.suffix == ".onnx":
-        import_engine()
+        onnxruntime.import_engine()
     elif path.suffix == ".xml":
-        import openvino  # noqa: F401
+        openvino.import_engine()
     else:
         import executorch.runtime  # noqa: F401
         import torch

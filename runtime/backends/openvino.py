@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -52,10 +53,20 @@ class OpenVinoNetwork:
         return run_request(self.model, self.local, batch, self.model.outputs)
 
 
-def compile_file(path: Path, device: str, threads: int) -> Any:
-    """An `openvino.CompiledModel` on exactly that device."""
+def import_engine() -> Any:
+    """The module without its telemetry, which reports to Google and keeps files in ~/intel.
+
+    OpenVINO uses a stub of its own where the package `openvino_telemetry` cannot be imported.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
+    return openvino
+
+
+def compile_file(path: Path, device: str, threads: int) -> Any:
+    """An `openvino.CompiledModel` on exactly that device."""
+    openvino = import_engine()
     core = openvino.Core()
     present = sorted({name.split(".")[0] for name in core.available_devices})
     if device.upper() not in present:
