@@ -82,6 +82,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def starts(model: Path | None, count: int) -> dict[str, float]:
     """Seconds for `import runtime`, and from a process's start to its first key points; wall and processor time."""
+    if not count:
+        return {}
     programs = {"nothing": "pass", "import": "import runtime", "cold": COLD_START}
     best = {name: (float("inf"), float("inf")) for name in programs}
     for _ in range(count):
