@@ -84,7 +84,7 @@ class PersonFilter:
             velocity = (points - self.seen) / (seconds * person_size_px(self.smoothed))
             rate = share_of_new(self.smoothing.speed_cutoff_hz, seconds)
             self.velocity = self.velocity + rate * (velocity - self.velocity)
-            speed = np.linalg.norm(self.velocity, axis=1, keepdims=True)  # (K, 1)
+            speed = np.hypot(self.velocity[:, :1], self.velocity[:, 1:])  # (K, 1)
             rates = share_of_new(self.smoothing.min_cutoff_hz + self.smoothing.speed_gain * speed, seconds)
             self.smoothed = self.smoothed + rates * (points - self.smoothed)
             self.seen = points

@@ -27,11 +27,12 @@ def box_around(keypoints_xy: Points, scores: Points, image_size_wh: tuple[int, i
     confident = scores >= CONFIDENT_SCORE
     if np.count_nonzero(confident) < MIN_CONFIDENT_SHARE * len(scores):
         return None
-    points = keypoints_xy[confident].astype(np.float64)
-    low, high = points.min(axis=0), points.max(axis=0)
-    margin = MARGIN * (high - low).max()
-    low, high = np.maximum(low - margin, 0), np.minimum(high + margin, image_size_wh)
-    return np.concatenate([low, high]) if (high - low).min() >= MIN_SIDE_PX else None
+    points = keypoints_xy[confident]
+    (x1, y1), (x2, y2) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+    margin = MARGIN * max(x2 - x1, y2 - y1)
+    x1, y1 = max(x1 - margin, 0.0), max(y1 - margin, 0.0)
+    x2, y2 = min(x2 + margin, image_size_wh[0]), min(y2 + margin, image_size_wh[1])
+    return np.array([x1, y1, x2, y2]) if min(x2 - x1, y2 - y1) >= MIN_SIDE_PX else None
 
 
 def glide(previous: Box, found: Box) -> Box:
@@ -47,7 +48,11 @@ def glide(previous: Box, found: Box) -> Box:
 
 def overlap(first: Box, second: Box) -> float:
     """Intersection over union of two boxes (4,) xyxy."""
-    return float(overlaps(first[None], second[None])[0, 0])
+    a1, b1, a2, b2 = first.tolist()
+    c1, d1, c2, d2 = second.tolist()
+    shared = max(min(a2, c2) - max(a1, c1), 0.0) * max(min(b2, d2) - max(b1, d1), 0.0)
+    union = (a2 - a1) * (b2 - b1) + (c2 - c1) * (d2 - d1) - shared
+    return float(shared / union) if union > 0 else 0.0
 
 
 def overlaps(first: Box, second: Box) -> NDArray[np.float64]:
