@@ -6,15 +6,15 @@ import argparse
 import dataclasses
 import json
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from converters.command import batch_size, fail, stopwatch, unique
 from converters.conversion import Converted, Options, Progress, convert_checkpoint, explained, quiet
 from converters.delegation import DELEGATES
 from converters.formats import FORMATS, NAIVE_SAMPLER
 from converters.parity import Parity
-from converters.recipe import PRECISIONS
+from converters.recipe import MIXES, PRECISIONS
 from converters.rewrites import REWRITES, rewrites_for
 from runtime.errors import PoseError
 from tfpose_edge import load_checkpoint
@@ -45,10 +45,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    options = Options(
-        args.precision, args.sampler, args.rewrites, args.batch, args.calibration, args.crops, args.accept, args.debug,
-        args.decoder_layers, args.delegate,
-    )  # fmt: skip
+    names = [field.name for field in dataclasses.fields(Options)]
+    options = Options(**{name: getattr(args, name) for name in names})
     output = args.output or args.checkpoint.parent
     try:
         if args.json and (output.exists() or args.json.parent != output):  # the conversion makes its own folder
@@ -99,6 +97,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a .safetensors file of training")
     parser.add_argument("--to", nargs="+", required=True, choices=FORMATS, metavar="FORMAT", help=", ".join(FORMATS))
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help=precision_help())
+    parser.add_argument("--mix", choices=("auto", *MIXES), default="auto", help=mix_help())
+    parser.add_argument("--image-input", action="store_true", help="Core ML: the crop comes as an RGB image")
     parser.add_argument(
         "--calibration",
         metavar="DATA",
@@ -144,6 +144,13 @@ def precision_help() -> str:
     return "; ".join(f"{p} ({', '.join(formats[p]) or 'none yet'}): {what}" for p, what in PRECISIONS.items())
 
 
+def mix_help() -> str:
+    """What int8 can mean in which format."""
+    legal = [f"{name}: {' or '.join(row.mixes)}" for name, row in FORMATS.items() if row.mixes]
+    meanings = "; ".join(f"{mix}: {what}" for mix, what in MIXES.items())
+    return f"of int8 ({', '.join(legal)}; default the first, the best measured). {meanings}"
+
+
 def rewrite_names(text: str) -> tuple[str, ...]:
     """The rewrites that `all`, `none` or a comma-separated list means, in the table's order."""
     if text in ("all", "none"):
@@ -160,36 +167,6 @@ def at_least_one(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least 1")
     return int(text)
-
-
-def batch_size(text: str) -> int:
-    """An integer in 1..1024."""
-    if not text.isdecimal() or not 1 <= int(text) <= 1024:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an integer in 1..1024")
-    return int(text)
-
-
-def unique(names: list[str]) -> list[str]:
-    """Each name once, in order."""
-    return list(dict.fromkeys(names))
-
-
-def stopwatch() -> Progress:
-    """A printer of lines with the seconds since now in front, to stderr."""
-    started, stream = time.perf_counter(), sys.stderr
-
-    def say(line: str) -> None:
-        print(f"{time.perf_counter() - started:7.1f} s  {line}", file=stream, flush=True)
-
-    return say
-
-
-def fail(message: str, exit_code: int, debug: bool) -> int:
-    """One line on stderr, or the traceback; inside an except block."""
-    if debug:
-        raise
-    print(f"error: {message}", file=sys.stderr)
-    return exit_code
 
 
 def write_json(path: Path, converted: list[Converted]) -> None:

@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from converters.delegation import DELEGATES
 from converters.errors import ConversionError
 from converters.formats import FORMATS, NAIVE_SAMPLER, check_installed, write_artifact
 from converters.graph import ExportGraph
 from converters.parity import Parity, artifact_outputs, compare, runners
+from converters.recipe import Recipe
 from converters.rewrites import REWRITES, rewrites_for
 from converters.sidecar import provenance, write_sidecar
 from converters.source import Source, load_source
@@ -43,6 +45,10 @@ class Options:
     """ANN.json:IMAGES[:FIRST-LAST] to compare on, and to take int8's ranges from; None: rendered people."""
     crops: int = 64
     """How many to compare on."""
+    mix: str = "auto"
+    """What int8 means: a key of `recipe.MIXES`, or "auto": the format's own."""
+    image_input: bool = False
+    """Core ML takes an RGB image; others have no such thing."""
     accept: bool = False
     """Write artifacts that are over the limit, and say so in the sidecar."""
     debug: bool = False
@@ -70,6 +76,13 @@ class Options:
             raise ValueError(f"{name} is not written in {self.precision}; legal are {', '.join(legal)}")
         if self.delegate != "xnnpack" and self.precision != "fp32":
             raise ValueError(f"{self.precision} is for the delegate xnnpack; for {self.delegate}, legal is fp32")
+        mixes = FORMATS[name].mixes if self.precision == "int8" else ()
+        if self.mix not in ("auto", *mixes):
+            raise ValueError(
+                f"{name} has no mix {self.mix!r} of {self.precision}; legal are {', '.join(('auto', *mixes))}"
+            )
+        if self.image_input and (name != "coreml" or self.batch != 1):
+            raise ValueError("--image-input is Core ML's, one image at a time: --to coreml --batch 1")
 
     def is_verifiable(self, name: str) -> bool:
         """Whether an artifact of that format can be run and compared on this machine."""
@@ -78,6 +91,23 @@ class Options:
     def file_name(self, name: str) -> str:
         """Of the artifact in that format."""
         return FORMATS[name].file_name(self.precision, self.delegate if name == "executorch" else "xnnpack")
+
+    def recipe_for(self, name: str, calibration: NDArray[np.uint8] | None, progress: Progress) -> Recipe:
+        """What that format's `convert` is given; `calibration` are the crops of int8's ranges."""
+        mixes, is_int8 = FORMATS[name].mixes, self.precision == "int8"
+        mix = (mixes[0] if self.mix == "auto" else self.mix) if mixes and is_int8 else None
+        return Recipe(
+            precision=self.precision,
+            calibration=calibration if is_int8 else None,
+            delegate=self.delegate,
+            mix=mix,
+            image_input=self.image_input,
+            progress=progress,
+        )
+
+    def input_dtype(self, name: str) -> str:
+        """Type of that format's crops; an image's are bytes."""
+        return "uint8" if self.image_input else FORMATS[name].input_dtype
 
 
 @dataclass(frozen=True)
@@ -105,9 +135,7 @@ def convert_checkpoint(
         InputError: the calibration data cannot be read.
         ValueError: a format cannot hold the sampler or the precision asked for.
     """
-    for name in formats:
-        options.check(name)
-        check_installed(name)
+    check_all(formats, options)
     progress(f"crops of {options.calibration or 'rendered people'}, through the checkpoint")
     source = load_source(checkpoint, options.precision, options.calibration, options.crops)
     check_layers(source, options.decoder_layers)
@@ -123,6 +151,13 @@ def check_layers(source: Source, wanted: int | None) -> None:
         raise ConversionError(f"--decoder-layers {wanted}: the network has {has}; legal are 1..{has}")
 
 
+def check_all(formats: Sequence[str], options: Options) -> None:
+    """ValueError or BackendUnavailable, as `convert_checkpoint`, before any work is done."""
+    for name in formats:
+        options.check(name)
+        check_installed(name, options.precision)
+
+
 def convert_one(source: Source, name: str, folder: Path, options: Options, progress: Progress) -> Converted:
     """One format into `folder`: artifact, comparison, sidecar."""
     started = time.perf_counter()
@@ -133,19 +168,19 @@ def convert_one(source: Source, name: str, folder: Path, options: Options, progr
     with explained(f"{name}: the export failed"), quiet(options.debug):
         graph = ExportGraph(source.model, sampler, rewrites, options.decoder_layers)
         example = graph.example(options.batch, FORMATS[name].input_dtype)
-        recipe = replace(source.recipe, delegate=options.delegate, progress=progress)
-        export = write_artifact(name, graph, example, path, recipe)
+        export = write_artifact(name, graph, example, path, options.recipe_for(name, source.calibration, progress))
     seconds = time.perf_counter() - started
     parity, engines = compared(source, name, path, options, progress)
+    packages = FORMATS[name].packages_for(options.precision)
     facts = {
-        "input_dtype": FORMATS[name].input_dtype,
+        "input_dtype": options.input_dtype(name),
         "batch": options.batch,
         "precision": options.precision,
         "sampler": sampler,
         "rewrites": rewrites,
         "decoder_layers": options.decoder_layers or config.num_decoder_layers,
         "export": export,
-        "provenance": provenance(source.checkpoint, source.training, source.crops_of, FORMATS[name].packages),
+        "provenance": provenance(source.checkpoint, source.training, source.crops_of, packages),
     }
     write_sidecar(path, config, facts, parity, engines)
     size = sum((folder / file).stat().st_size for file in artifact_files(path))
@@ -162,18 +197,18 @@ def compared(
         return None, {engine: False}
     progress(f"{name}: comparing {len(source.crops)} crops")
     with explained(f"{name}: the artifact does not run"), quiet(options.debug):
-        measured = measure(source, name, path, options.batch)
+        measured = measure(source, name, path, options.batch, options.input_dtype(name))
     parity = gate(name, max(measured, key=lambda one: (np.isnan(one.max_px), one.max_px)), options)
     if not parity.meaningful:
         progress(f"{name}: parity is not meaningful: the checkpoint moves its key points by {parity.motion_px:.2g} px")
     return parity, {engine: any(one.engine == engine for one in measured)}
 
 
-def measure(source: Source, name: str, path: Path, batch: int) -> list[Parity]:
+def measure(source: Source, name: str, path: Path, batch: int, input_dtype: str) -> list[Parity]:
     """Compare an artifact with its checkpoint in every engine of this machine that runs it."""
     found = []
     for engine, backend in runners(path, FORMATS[name].engine).items():
-        actual = artifact_outputs(backend, source.crops, batch, FORMATS[name].input_dtype, source.expected)
+        actual = artifact_outputs(backend, source.crops, batch, input_dtype, source.expected)
         found.append(compare(source.expected, actual, source.model.config.input_size_wh, engine, source.labels))
         backend.close()
     return found

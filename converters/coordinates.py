@@ -7,15 +7,22 @@ the next linear layer (fractions of pixels, bilinear weights) is its *reach*.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
+from typing import TypeVar
 
-Graph = Mapping[str, Collection[str]]
-"""Operation -> the operations that it reads, in the order of computation."""
+Operation = TypeVar("Operation", bound=Hashable)
+"""A name, or any other key."""
 
 
-def origins(graph: Graph, sinks: Iterable[str], linear: Collection[str]) -> set[str]:
-    """`sinks` and what they come from, back to operations of `linear`, which belong to it."""
-    found, pending = set(), list(sinks)
+def origins(
+    graph: Mapping[Operation, Collection[Operation]], sinks: Iterable[Operation], linear: Collection[Operation]
+) -> set[Operation]:
+    """`sinks` and what they come from, back to operations of `linear`, which belong to it.
+
+    `graph` has the operations that each operation reads, in the order of computation.
+    """
+    found: set[Operation] = set()
+    pending = list(sinks)
     while pending:
         name = pending.pop()
         if name not in found and name in graph:
@@ -24,7 +31,9 @@ def origins(graph: Graph, sinks: Iterable[str], linear: Collection[str]) -> set[
     return found
 
 
-def reach(graph: Graph, sources: Collection[str], linear: Collection[str]) -> set[str]:
+def reach(
+    graph: Mapping[Operation, Collection[Operation]], sources: Collection[Operation], linear: Collection[Operation]
+) -> set[Operation]:
     """`sources` and what reads them, up to the next operation of `linear`, which does not belong to it."""
     found = set(sources)
     for name, read in graph.items():

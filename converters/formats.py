@@ -27,11 +27,16 @@ class Format(NamedTuple):
     packages: tuple[str, ...]  # Python packages that conversion and parity need
     engine: str  # that runs it, as the sidecar calls it
     precisions: tuple[str, ...] = ("fp32",)  # that it can be written in
+    mixes: tuple[str, ...] = ()  # of int8 (`recipe.MIXES`), the best measured first
 
     @property
     def sampler(self) -> str:
         """The one that rewritten graphs hold unless another is asked for."""
         return self.samplers[0]
+
+    def packages_for(self, precision: str) -> tuple[str, ...]:
+        """Those that a precision needs."""
+        return (*self.packages, *(("nncf",) if precision == "int8" and self.engine == "openvino" else ()))
 
     def file_name(self, precision: str, delegate: str = "xnnpack") -> str:
         """`pose.onnx`, `pose-int8.xml`, `pose-coreml.pte`, ..."""
@@ -41,29 +46,39 @@ class Format(NamedTuple):
 
 FORMATS: dict[str, Format] = {
     "onnx": Format(
-        ".onnx",
-        "uint8",
-        ("gather", "grid_sample", "tent"),
-        ("onnx", "onnxscript", "onnxruntime"),
-        "onnxruntime",
-        ("fp32", "fp16"),
+        extension=".onnx",
+        input_dtype="uint8",
+        samplers=("gather", "grid_sample", "tent"),
+        packages=("onnx", "onnxscript", "onnxruntime"),
+        engine="onnxruntime",
+        precisions=("fp32", "fp16", "int8"),
+        mixes=("convolutions", "all"),
     ),
     "openvino": Format(
-        ".xml",
-        "uint8",
-        ("bag", "grid_sample", "gather", "tent"),
-        ("openvino",),
-        "openvino",
-        ("fp32", "fp16"),
+        extension=".xml",
+        input_dtype="uint8",
+        samplers=("bag", "grid_sample", "gather", "tent"),
+        packages=("openvino",),
+        engine="openvino",
+        precisions=("fp32", "fp16", "int8"),
+        mixes=("convolutions", "all"),
     ),
-    "coreml": Format(".mlpackage", "float32", ("grid_sample", "gather", "tent"), ("coremltools",), "coreml"),
+    "coreml": Format(
+        extension=".mlpackage",
+        input_dtype="float32",
+        samplers=("grid_sample", "gather", "tent"),
+        packages=("coremltools",),
+        engine="coreml",
+        precisions=("fp32", "fp16", "int8"),
+        mixes=("weights", "palette"),
+    ),
     "executorch": Format(
-        ".pte",
-        "float32",
-        ("float_gather", "gather", "tent", "grid_sample"),
-        ("executorch", "torchao"),
-        "executorch",
-        ("fp32", "int8"),
+        extension=".pte",
+        input_dtype="float32",
+        samplers=("float_gather", "gather", "tent", "grid_sample"),
+        packages=("executorch", "torchao"),
+        engine="executorch",
+        precisions=("fp32", "int8"),
     ),
 }  # fmt: skip
 """Name -> row; `converters/<name>.py` has the function `convert(graph, example, path, recipe)`, which returns what the
@@ -76,9 +91,10 @@ and ONNX writes them as a loop over bags, nine times as slow as `gather` in `tin
 NAIVE_SAMPLER = "grid_sample"  # of a model exported as it was trained
 
 
-def check_installed(name: str) -> None:
+def check_installed(name: str, precision: str = "fp32") -> None:
     """BackendUnavailable with the install line unless all packages of a format can be found."""
-    missing = [package for package in FORMATS[name].packages if importlib.util.find_spec(package) is None]
+    needed = FORMATS[name].packages_for(precision)
+    missing = [package for package in needed if importlib.util.find_spec(package) is None]
     if missing:
         raise BackendUnavailable(f"{name} needs {', '.join(missing)}, not installed here: {INSTALL}")
 

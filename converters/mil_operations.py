@@ -1,11 +1,12 @@
 """What each operation of a Core ML program computes, in torch: one small function an operation type.
 
-Names, arguments and defaults are those of Core ML's Model Intermediate Language, iOS 15. Tensor arguments come as
-tensors, texts as str. An argument value that is not covered raises `Unsupported`.
+Names, arguments and defaults are those of Core ML's Model Intermediate Language, iOS 15 and 16. Tensor arguments come
+as tensors, texts as str. An argument value that is not covered raises `Unsupported`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-DTYPES = {"fp16": torch.float16, "fp32": torch.float32, "int32": torch.int32, "bool": torch.bool}
+DTYPES = {
+    "fp16": torch.float16, "fp32": torch.float32, "int8": torch.int8, "uint8": torch.uint8, "int32": torch.int32,
+    "uint32": torch.int64, "bool": torch.bool,
+}  # fmt: skip
 """Name in the program -> dtype of the tensor."""
 
 
@@ -207,6 +211,37 @@ def resample(
     return F.grid_sample(x.contiguous(), grid, "bilinear", "zeros", align_corners=bool(align_corners))
 
 
+def constexpr_affine_dequantize(quantized_data: Tensor, zero_point: Tensor, scale: Tensor, axis: Tensor) -> Tensor:
+    """Weights from eight bits: (data - zero point) * scale, each one number or one for each place on the axis."""
+    along = [-1 if i == int(axis) % quantized_data.ndim else 1 for i in range(quantized_data.ndim)]
+    zero, factor = (t.reshape(along) if t.numel() > 1 else t.reshape(()) for t in (zero_point, scale))
+    return (quantized_data.float() - zero.float()) * factor.float()
+
+
+def constexpr_lut_to_dense(indices: Tensor, lut: Tensor, shape: Tensor) -> Tensor:
+    """Weights from a palette of 2, 4, 16, 64 or 256 values; indices lie packed in bytes, lowest bit first."""
+    bits = legal("size of the palette", lut.numel(), 2, 4, 16, 64, 256).bit_length() - 1
+    sizes = ints(shape, [])
+    count = math.prod(sizes)
+    stream = indices.reshape(-1, 1).int() >> torch.arange(8, dtype=torch.int32) & 1  # (bytes, 8)
+    places = stream.reshape(-1)[: count * bits].reshape(count, bits) << torch.arange(bits, dtype=torch.int32)
+    return lut.reshape(-1)[places.sum(1).long()].reshape(sizes)
+
+
+def constexpr_sparse_to_dense(nonzero_data: Tensor, mask: Tensor, shape: Tensor) -> Tensor:
+    """Weights that are zero where a bit of the mask is; its bits lie packed in bytes, lowest first."""
+    sizes = ints(shape, [])
+    bits = mask.reshape(-1, 1).int() >> torch.arange(8, dtype=torch.int32) & 1
+    dense = torch.zeros(math.prod(sizes), dtype=nonzero_data.dtype)
+    dense[bits.reshape(-1)[: len(dense)].bool()] = nonzero_data.reshape(-1)
+    return dense.reshape(sizes)
+
+
+def constexpr_cast(source_val: Tensor, output_dtype: str) -> Tensor:
+    """Weights stored in half, for arithmetic in single."""
+    return source_val.to(DTYPES[legal("output_dtype", output_dtype, "fp32")])
+
+
 OPERATIONS: dict[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
     "abs": lambda x: x.abs(),
     "add": lambda x, y: x + y,
@@ -214,6 +249,10 @@ OPERATIONS: dict[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
     "cast": cast,
     "clip": clip,
     "concat": concat,
+    "constexpr_affine_dequantize": constexpr_affine_dequantize,
+    "constexpr_cast": constexpr_cast,
+    "constexpr_lut_to_dense": constexpr_lut_to_dense,
+    "constexpr_sparse_to_dense": constexpr_sparse_to_dense,
     "conv": conv,
     "equal": lambda x, y: x == y,
     "expand_dims": expand_dims,

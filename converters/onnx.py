@@ -11,6 +11,7 @@ from torch import Tensor
 from converters.errors import ConversionError
 from converters.graph import INPUT_NAME, OUTPUT_NAMES, ExportGraph
 from converters.onnx_half import to_half
+from converters.quantize import quantize_onnx
 from converters.recipe import Recipe
 
 OPSET = 20
@@ -37,9 +38,12 @@ def convert(graph: ExportGraph, example: Tensor, path: Path, recipe: Recipe) -> 
     forget_origins(proto)
     if recipe.precision == "fp16":
         proto = to_half(proto)
+    elif recipe.calibration is not None:
+        proto = quantize_onnx(proto, recipe.calibration, len(example), recipe.mix)
+        forget_origins(proto)
     onnx.checker.check_model(proto, full_check=True)
     path.write_bytes(proto.SerializeToString())
-    return {"opset": OPSET}
+    return {"opset": OPSET, "mix": recipe.mix, "operations": len(proto.graph.node)}
 
 
 def forget_origins(proto: Any) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from converters.graph import INPUT_NAME, OUTPUT_NAMES, ExportGraph
+from converters.quantize import quantize_openvino
 from converters.recipe import Recipe
 
 
@@ -20,5 +21,8 @@ def convert(graph: ExportGraph, example: Tensor, path: Path, recipe: Recipe) -> 
     model.inputs[0].get_tensor().set_names({INPUT_NAME})
     for output, name in zip(model.outputs, OUTPUT_NAMES, strict=True):
         output.get_tensor().set_names({name})
+    if recipe.calibration is not None:
+        model = quantize_openvino(model, recipe.calibration, len(example), recipe.mix)
     openvino.save_model(model, path, compress_to_fp16=recipe.precision == "fp16")
-    return {}
+    nodes = [node.get_type_name() for node in model.get_ops()]
+    return {"mix": recipe.mix, "operations": sum(kind not in ("Constant", "Parameter", "Result") for kind in nodes)}

@@ -15,6 +15,14 @@ PRECISIONS = {
 }
 """Name -> what it means; `Format.precisions` says which format has which."""
 
+MIXES = {
+    "all": "convolutions and linear layers compute in eight bits",
+    "convolutions": "convolutions alone do",
+    "weights": "weights are stored in eight bits",
+    "palette": "weights are stored as indices of palettes of 64 values",
+}
+"""What int8 means where a format has several answers; `Format.mixes` says which, the measured best first."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -28,3 +36,7 @@ class Recipe:
     """Of ExecuTorch: a key of `delegation.DELEGATES`."""
     progress: Callable[[str], None] = lambda line: None
     """What is told about steps that take long."""
+    mix: str | None = None
+    """A key of `MIXES` at int8, where the format has any."""
+    image_input: bool = False
+    """Core ML: crops come as an RGB image."""

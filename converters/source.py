@@ -14,7 +14,6 @@ from converters.accuracy import Labels
 from converters.errors import ConversionError
 from converters.formats import NAIVE_SAMPLER
 from converters.parity import Outputs, reference_outputs
-from converters.recipe import Recipe
 from tfpose_edge import TFPose, load_checkpoint, read_provenance
 from training.data import calibration
 from training.data.spec import DataSpec
@@ -33,8 +32,9 @@ class Source:
     crops: NDArray[np.uint8]  # (N, 3, H, W)
     expected: Outputs
     labels: Labels | None  # of the crops
-    recipe: Recipe
+    calibration: NDArray[np.uint8] | None  # others (M, 3, H, W), for the ranges of int8
     crops_of: str  # what the crops show, in words
+    ranges_of: str  # what those of the ranges show; empty without
 
     @property
     def training(self) -> dict[str, Any]:
@@ -43,8 +43,17 @@ class Source:
         return account
 
 
-def load_source(checkpoint: Path, precision: str, data: str | None, count: int) -> Source:
+def load_source(
+    checkpoint: Path, precision: str, data: str | None, count: int, ranges_data: str | None = None
+) -> Source:
     """Load a checkpoint and run it on `count` crops; int8's ranges come from others, where there are enough.
+
+    Args:
+        checkpoint: a file of training.
+        precision: a key of `recipe.PRECISIONS`.
+        data: DATA to compare on; None renders people.
+        count: how many.
+        ranges_data: DATA of int8's ranges; None takes other people of `data`, or the same where they are too few.
 
     Raises:
         ConversionError: not a checkpoint.
@@ -56,12 +65,16 @@ def load_source(checkpoint: Path, precision: str, data: str | None, count: int) 
         raise ConversionError(str(error)) from error
     config, is_int8 = model.config, precision == "int8"
     size_wh = config.input_size_wh
-    compared, rest = calibration.subjects(size_wh, config.padding, data, count, RANGE_CROPS if is_int8 else 0)
-    recipe = Recipe(precision, (rest or compared).crops if is_int8 else None)
+    others = RANGE_CROPS if is_int8 and ranges_data is None else 0
+    compared, rest = calibration.subjects(size_wh, config.padding, data, count, others)
+    ranges_of = words(ranges_data) if ranges_data else "others of them" if rest else "the same"
+    if is_int8 and ranges_data:
+        rest, _ = calibration.subjects(size_wh, config.padding, ranges_data, RANGE_CROPS)
+    ranges = (rest or compared).crops if is_int8 else None
     labels = Labels.of(compared, config.keypoint_names, size_wh)
-    crops_of = words(data) + (f"; ranges of int8 from {'others of them' if rest else 'the same'}" if is_int8 else "")
+    crops_of = words(data) + (f"; ranges of int8 from {ranges_of}" if is_int8 else "")
     expected = reference_outputs(model, compared.crops)
-    return Source(checkpoint, model, compared.crops, expected, labels, recipe, crops_of)
+    return Source(checkpoint, model, compared.crops, expected, labels, ranges, crops_of, ranges_of if is_int8 else "")
 
 
 def words(data: str | None) -> str:

@@ -70,6 +70,25 @@ FOLDED = [  # operations that coremltools computes itself when all inputs are co
     ("layer_norm", {"x": X, "axes": [1, 2], "epsilon": np.float32(1e-3)}),
 ]  # fmt: skip
 LOOPS = {"conv", "max_pool", "batch_norm", "pad", "resample", "split"}
+BYTES, SHORT_LUT = RANDOM.integers(0, 255, 200).astype(np.uint8), floats(16)
+SMALL_WEIGHTS = [  # of iOS 16, which coremltools decompresses itself
+    ("constexpr_affine_dequantize", {
+        "quantized_data": BYTES[:24].reshape(4, 6).view(np.int8), "zero_point": np.int8([1, -3, 0, 100]),
+        "scale": np.float32([0.5, 2, 1, 0.1]), "axis": np.int32(0),
+    }),
+    ("constexpr_affine_dequantize", {
+        "quantized_data": BYTES[:24].reshape(4, 6), "zero_point": np.uint8(7), "scale": np.float32(0.25),
+        "axis": np.int32(1),
+    }),
+    ("constexpr_lut_to_dense", {"indices": BYTES[:8], "lut": SHORT_LUT, "shape": np.uint32([3, 5])}),
+    ("constexpr_lut_to_dense", {"indices": BYTES[:12], "lut": floats(64), "shape": np.uint32([5, 3])}),
+    ("constexpr_lut_to_dense", {"indices": BYTES[:2], "lut": floats(2), "shape": np.uint32([9])}),
+    ("constexpr_lut_to_dense", {"indices": BYTES[:6], "lut": floats(256), "shape": np.uint32([2, 3])}),
+    ("constexpr_sparse_to_dense", {
+        "nonzero_data": floats(7), "mask": np.uint8([0b10110001, 0b00000111]), "shape": np.uint32([3, 4]),
+    }),
+    ("constexpr_cast", {"source_val": floats(2, 3).astype(np.float16), "output_dtype": "fp32"}),
+]  # fmt: skip
 
 
 def tensors(arguments):
@@ -83,13 +102,14 @@ def tensors(arguments):
     }
 
 
-def folded(operation, arguments):
+def folded(operation, arguments, target=IOS15):
     """The value that coremltools computes."""
     values = []
 
-    @mb.program(input_specs=[], opset_version=IOS15)
+    @mb.program(input_specs=[], opset_version=target)
     def program():
-        values.append(getattr(mb, operation)(**arguments).val)
+        result = getattr(mb, operation)(**arguments)
+        values.append(result.op.materialized_val_inference() if operation.startswith("constexpr") else result.val)
         return mb.const(val=0)
 
     return values[0]
@@ -105,8 +125,22 @@ def test_operations_agree_with_constant_folding(operation, arguments):
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(("operation", "arguments"), SMALL_WEIGHTS)
+def test_small_weights_agree_with_coremltools(operation, arguments):
+    expected = folded(operation, arguments, ct.target.iOS16)
+    actual = OPERATIONS[operation](**tensors(arguments)).numpy()
+    assert actual.shape == expected.shape and actual.dtype == expected.dtype
+    np.testing.assert_allclose(actual, expected, rtol=1e-6)
+
+
+def test_indices_of_palettes_lie_lowest_bit_first():
+    packed = np.uint8([0b01_10_11_00, 0b11])  # the example of coremltools' documentation: 0, 3, 2, 1, 3
+    arguments = {"indices": packed, "lut": np.float32([0, 10, 20, 30]), "shape": np.uint32([5])}
+    assert OPERATIONS["constexpr_lut_to_dense"](**tensors(arguments)).tolist() == [0, 30, 20, 10, 30]
+
+
 def test_every_operation_is_tested():
-    assert {operation for operation, _ in FOLDED} | LOOPS == set(OPERATIONS)
+    assert {operation for operation, _ in FOLDED + SMALL_WEIGHTS} | LOOPS == set(OPERATIONS)
 
 
 def test_conv_agrees_with_a_loop():
@@ -183,7 +217,9 @@ def resample_arguments(x, coordinates, **changes):
         ("gather", {"x": X, "indices": np.int32([[0], [0]]), "axis": 1, "batch_dims": 1}),
         ("concat", {"values": [X, Y], "axis": 1, "interleave": True}),
         ("pad", {"x": X, "pad": [1, 1], "mode": "reflect"}),
-        ("cast", {"x": X, "dtype": "uint8"}),
+        ("cast", {"x": X, "dtype": "string"}),
+        ("constexpr_lut_to_dense", {"indices": BYTES, "lut": floats(5), "shape": np.uint32([3])}),
+        ("constexpr_cast", {"source_val": X, "output_dtype": "fp16"}),
     ],
 )
 def test_what_is_not_implemented_is_refused(operation, arguments):
@@ -223,6 +259,39 @@ def test_results_have_the_precision_that_the_program_states(tmp_path):
     half = only_output(save_program(tmp_path / "half.mlpackage", ct.precision.FLOAT16, function), x)
     np.testing.assert_array_equal(single, (x + np.float32(1000)) * np.float32(3))
     np.testing.assert_array_equal(half, (x.astype(np.float16) + np.float16(1000)) * np.float16(3))
+
+
+def test_half_is_rounded_after_each_operation_and_not_inside(tmp_path):
+    x = np.float32([[2048, 1, 1], [60000, 60000, -60000]])  # 2049 is no half, 120000 is beyond all
+
+    def function(x):
+        return mb.reduce_sum(x=x, axes=[1], keep_dims=True)
+
+    half = only_output(save_program(tmp_path / "half.mlpackage", ct.precision.FLOAT16, function), x)
+    np.testing.assert_array_equal(half.reshape(-1), [2050, 60000])
+
+
+@pytest.mark.parametrize("order", ["RGB", "BGR"])
+def test_images_are_fed_in_their_own_order(tmp_path, order):
+    @mb.program(input_specs=[mb.TensorSpec(shape=(1, 3, 2, 2))], opset_version=IOS15)
+    def program(crops):
+        return mb.mul(x=crops, y=np.float32([1, 10, 100]).reshape(1, 3, 1, 1), name="weighed")
+
+    logging.disable(logging.WARNING)
+    layout = getattr(ct.colorlayout, order)
+    model = ct.convert(
+        program, minimum_deployment_target=IOS15, compute_precision=ct.precision.FLOAT32, skip_model_load=True,
+        inputs=[ct.ImageType("crops", (1, 3, 2, 2), color_layout=layout)],
+    )  # fmt: skip
+    model.save(str(tmp_path / "a.mlpackage"))
+    logging.disable(logging.NOTSET)
+    reference = MilReference(tmp_path / "a.mlpackage")
+    crops = np.zeros((1, 3, 2, 2), np.uint8) + np.uint8([1, 2, 3])[:, None, None]
+    (output,) = reference.run({"crops": reference.as_fed(crops)}).values()
+    expected = [1, 20, 300] if order == "RGB" else [3, 20, 100]
+    assert output[0, :, 0, 0].tolist() == expected
+    with pytest.raises(ConversionError, match="takes one uint8 image, not float32"):
+        reference.infer(crops.astype(np.float32))
 
 
 def test_the_file_is_what_is_evaluated(tmp_path):
