@@ -77,6 +77,9 @@ def make(cell: Cell, source: Source, folder: Path, options: Options, progress: P
         return
     sidecar = json.loads(cell.converted.file.with_name(cell.converted.file.name + ".json").read_text())
     cell.export = sidecar["export"]
+    if division := cell.export.get("delegation"):
+        cell.export["operations"] = division["operations_inside"] + division["operations_outside"]
+        cell.export["partitions"] = division["partitions"]
     parity = cell.converted.parity
     cell.notes += parity.violations(cell.precision) if parity else ["unverified: nothing here runs it"]
     progress(f"{cell.name}: weighing")
