@@ -62,8 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         converted = convert_checkpoint(args.checkpoint, unique(args.to), output, options, progress)
         if args.json:
             write_json(args.json, converted)
-        if args.explain:
-            print(explanations(args.checkpoint, unique(args.to), options, progress))
+        told = explanations(args.checkpoint, unique(args.to), options, progress) if args.explain else ""
     except KeyboardInterrupt:
         return fail("interrupted", 130, args.debug)
     except PoseError as error:
@@ -71,6 +70,8 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         return fail(f"cannot write: {error}", 3, args.debug)
     print(table(converted))
+    if told:
+        print(f"\n{told}")
     return 0
 
 
