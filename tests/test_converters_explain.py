@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import re
 import sys
 from pathlib import Path
 
@@ -14,13 +12,10 @@ from converting import blob_crops, lively_model
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # benchmarks is a folder of the checkout
 
-from benchmarks import export as benchmark
 from converters import explain
-from converters.__main__ import main
 from converters.graph import ExportGraph
 from converters.rewrites import REWRITES, rewrites_for
-from runtime.sidecar import Sidecar
-from tfpose_edge import PRESETS, save_checkpoint
+from tfpose_edge import PRESETS
 
 TINY = PRESETS["tiny"]
 SMALL = dataclasses.replace(TINY, num_decoder_layers=1, backbone_width=8, input_size_wh=(64, 64))
@@ -50,15 +45,6 @@ def test_operations_and_multiply_adds_are_counted():
     assert explain.gmacs(naive) - explain.gmacs(projected) == pytest.approx(saved, rel=1e-6)
 
 
-def test_explain_prints_a_line_for_each_step(tmp_path, capsys):
-    save_checkpoint(tmp_path / "best.safetensors", lively_model(SMALL))
-    command = [str(tmp_path / "best.safetensors"), "--to", "onnx", "--explain", "--crops", "2"]
-    assert main([*command, "--rewrites", "fold_batchnorm,sample_then_project"]) == 0
-    lines = capsys.readouterr().out.split("\n\nonnx\n")[1].strip().splitlines()[1:]
-    assert [line.split()[0] for line in lines] == ["as", "fold_batchnorm", "sample_then_project", "sampler"]
-    assert all(re.search(r" \d+\.\d\d +[+-]\d+\.\d\d(  |$)", line) for line in lines)
-
-
 @torch.no_grad()
 @pytest.mark.parametrize("rewrites", [(), tuple(REWRITES)], ids=["none", "all"])
 def test_fewer_decoder_layers_are_the_first_ones(rewrites):
@@ -70,33 +56,3 @@ def test_fewer_decoder_layers_are_the_first_ones(rewrites):
     for count in (0, 4):
         with pytest.raises(ValueError, match=f"decoder_layers is {count}; this network has 3"):
             ExportGraph(model, "gather", rewrites, decoder_layers=count)
-
-
-def test_decoder_layers_are_checked_and_recorded(tmp_path, capsys):
-    checkpoint = tmp_path / "best.safetensors"
-    save_checkpoint(checkpoint, lively_model(dataclasses.replace(SMALL, num_decoder_layers=2)))
-    command = [str(checkpoint), "--to", "onnx", "--crops", "2"]
-    assert main([*command, "--decoder-layers", "3"]) == 3
-    assert "--decoder-layers 3: the network has 2; legal are 1..2" in capsys.readouterr().err
-    assert main([*command, "--decoder-layers", "1"]) == 3
-    assert "nothing written" in capsys.readouterr().err and not (tmp_path / "pose.onnx").exists()
-    assert main([*command, "--decoder-layers", "1", "--accept"]) == 0
-    written = json.loads((tmp_path / "pose.onnx.json").read_text())
-    assert written["decoder_layers"] == 1 and written["parity"]["accepted"]
-    assert Sidecar.read(tmp_path / "pose.onnx").rewrites == rewrites_for("onnx")
-    with pytest.raises(SystemExit, match="2"):
-        main([*command, "--decoder-layers", "0"])
-
-
-def test_the_benchmark_gives_its_ratios(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(benchmark.PRESETS, "tiny", SMALL)
-    command = ["--presets", "tiny", "--formats", "onnx", "--seconds", "0.1", "--artifacts", str(tmp_path / "kept")]
-    threads = torch.get_num_threads()
-    assert benchmark.main([*command, "--json", str(tmp_path / "rows.json")]) == 0
-    torch.set_num_threads(threads)
-    (row,) = json.loads((tmp_path / "rows.json").read_text())["rows"]
-    assert row["ratio"] == pytest.approx(row["specialised_ms"] / row["naive_ms"])
-    floor_ms = row["gmacs"] / row["gmacs_per_s"] * 1e3
-    assert row["from_floor"] == pytest.approx(row["specialised_ms"] / floor_ms) and row["differs_px"] < 1e-3
-    assert {path.name for path in (tmp_path / "kept").iterdir()} == {"tiny-naive.onnx", "tiny-specialised.onnx"}
-    assert "from floor" in capsys.readouterr().out
