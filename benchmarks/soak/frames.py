@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ NUM_PICTURES = 50
 WARM_UP_SHARE = 0.1  # of the frames, before the first measurement
 NUM_MEASUREMENTS = 40
 FPS = 30.0
+PAUSE_S = 0.002
 
 
 @dataclass(frozen=True)
@@ -31,16 +33,17 @@ class Growth:
 
 
 class Loop(Source):
-    """The same pictures again and again, as a video of `count` frames."""
+    """The same pictures again and again, as a video of `count` frames, or as a camera that gives one every PAUSE_S."""
 
     def __iter__(self) -> Iterator[RawFrame]:
         images = pictures(NUM_PICTURES)
         for index in range(self.count or 0):
             yield RawFrame(index, index / self.fps, self.name, images[index % NUM_PICTURES])
+            time.sleep(PAUSE_S if self.is_live else 0)
 
 
 def run_frames(path: Path, frames: int = 20_000, live: bool = False) -> Growth:
-    """Send frames through `Pose.video` (or `Pose.live` as fast as they come), followed, smoothed and drawn.
+    """Send frames through `Pose.video`, or `Pose.live` which drops some: followed, smoothed and drawn.
 
     The slope is the least-squares line through NUM_MEASUREMENTS values: single values jump by what malloc holds.
     """
@@ -48,10 +51,12 @@ def run_frames(path: Path, frames: int = 20_000, live: bool = False) -> Growth:
     measured: list[tuple[int, float, int, int]] = []
     with runtime.Pose(path, threads=1) as pose:
         source = Loop("camera" if live else "video", "loop", fps=FPS, count=frames)
-        for number, frame in enumerate(pose.live(source) if live else pose.video(source)):
+        following = round(WARM_UP_SHARE * frames)
+        for frame in pose.live(source) if live else pose.video(source):
             frame.draw()
-            if number >= WARM_UP_SHARE * frames and number % every == 0:
+            if following <= frame.index < frames - every:  # not at the end, where the reading thread goes
                 measured.append((frame.index, *usage()))
+                following = frame.index + every
     index, memory, handles, threads = (np.array(values) for values in zip(*measured, strict=True))
     slope = float(np.polyfit(index, memory, 1)[0]) if len(index) > 1 else 0.0
     extremes = [(int(values.min()), int(values.max())) for values in (handles, threads)]
