@@ -198,7 +198,7 @@ class Pose:
         """Give the engine's memory back; a second time does nothing."""
         if self.backend is not None:
             self.backend.close()
-            self.backend = None
+            self.backend = self.detect = None
 
     def __enter__(self) -> Pose:
         return self
