@@ -66,6 +66,19 @@ def select_by_slices(graph: fx.Graph) -> None:
                 _replace(node, _call(graph, aten.reshape.default, part, shape))
 
 
+def unbind_by_slices(graph: fx.Graph) -> None:
+    """Write the parts of an `unbind` as slices and views."""
+    for node in list(graph.nodes):
+        if node.target is not aten.unbind.int or not node.meta["val"][0].is_floating_point():
+            continue
+        axis = node.args[1] if len(node.args) > 1 else 0
+        for user in list(node.users):
+            with graph.inserting_before(user):
+                part = _call(graph, aten.slice.Tensor, node.args[0], axis, user.args[1], user.args[1] + 1)
+                _replace(user, _call(graph, aten.reshape.default, part, list(user.meta["val"].shape)))
+        graph.erase_node(node)
+
+
 def split_by_slices(graph: fx.Graph) -> None:
     """Write the parts of a split as slices."""
     for node in list(graph.nodes):
@@ -134,6 +147,7 @@ PASSES: dict[str, Callable[[fx.Graph], None]] = {
     "drop_copies": drop_copies,
     "unstack": unstack,
     "select_by_slices": select_by_slices,
+    "unbind_by_slices": unbind_by_slices,
     "split_by_slices": split_by_slices,
     "view_unit_axes": view_unit_axes,
     "sum_by_linear": sum_by_linear,

@@ -37,6 +37,7 @@ CASES = {
     "drop_copies": (lambda x: x.expand(2, -1, -1).detach().to(torch.float32) * 2.0, xnnpack_passes.WITHOUT_EFFECT),
     "unstack": (lambda x: torch.stack((x * 2.0, x.relu()))[-1], (aten.stack.default, aten.select.int)),
     "select_by_slices": (lambda x: x[:, -1] + x[..., 1, None].mean(), (aten.select.int,)),
+    "unbind_by_slices": (lambda x: torch.sub(*x[..., :2].unbind(-1)), (aten.unbind.int,)),
     "split_by_slices": (lambda x: torch.cat(x.split([1, 3], -1)[::-1], -1), (aten.split_with_sizes.default,)),
     "view_unit_axes": (lambda x: (x[:, None] * 2.0).squeeze(1).unsqueeze(-1), xnnpack_passes.UNIT_AXES),
     "sum_by_linear": (lambda x: x.sum(-1) + x.sum(2, keepdim=True)[..., 0], (aten.sum.dim_IntList,)),
