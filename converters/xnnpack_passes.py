@@ -82,11 +82,16 @@ def unbind_by_slices(graph: fx.Graph) -> None:
 def split_by_slices(graph: fx.Graph) -> None:
     """Write the parts of a split as slices."""
     for node in list(graph.nodes):
-        if node.target not in SPLITS or not node.meta["val"][0].is_floating_point():
+        if node.target not in SPLITS:
+            continue
+        if len(node.meta["val"]) > 1 and not node.meta["val"][0].is_floating_point():
             continue
         axis = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
         sizes = [part.shape[axis] for part in node.meta["val"]]
         for user in list(node.users):
+            if len(sizes) == 1:  # all of it
+                _replace(user, node.args[0])
+                continue
             start = sum(sizes[: user.args[1]])
             with graph.inserting_before(user):
                 part = _call(graph, aten.slice.Tensor, node.args[0], axis, start, start + sizes[user.args[1]])
