@@ -95,7 +95,7 @@ class WrongPose:
 )
 def test_the_check_of_arguments_finds_faults(centroid_onnx, fault):
     with runtime.Pose(centroid_onnx, threads=1) as pose, pytest.raises((AssertionError, TypeError, ExceptionGroup)):
-        check_arguments(WrongPose(pose, fault), 400)
+        check_arguments(WrongPose(pose, fault), 400, shrink=False)
 
 
 def test_an_unknown_part_is_a_usage_error(capsys):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import runtime
@@ -135,11 +135,22 @@ def sample(pixels: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> np.ndar
     return upper * (1 - y) + lower * y  # type: ignore[no-any-return]
 
 
-def check_arguments(pose: runtime.Pose, cases: int) -> None:
-    """Raise AssertionError, with the smallest case that hypothesis finds, when one of `cases` ends differently."""
+def check_arguments(pose: runtime.Pose, cases: int, shrink: bool = True) -> None:
+    """Raise AssertionError, with the smallest case that hypothesis finds, when one of `cases` ends differently.
+
+    Without `shrink`, with the first case.
+    """
+
+    phases = [Phase.explicit, Phase.generate, *([Phase.shrink] if shrink else [])]
+    all_checks = list(HealthCheck)
 
     @settings(
-        max_examples=cases, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+        max_examples=cases,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=all_checks,
+        phases=phases,
     )
     @given(images(), boxes())
     def check(image: Any, given_boxes: Any) -> None:
