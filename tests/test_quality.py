@@ -73,7 +73,14 @@ def test_bins_and_their_error_by_hand():
 
 def test_variants_of_a_checkpoint(checkpoint, data):
     variants = {v.name: v for v in variants_of(checkpoint, [(96, 128), (128, 160)])}
-    assert list(variants) == ["as it is", "flip test", "1 decoder layer", "2 decoder layers", "crops of 128x160"]
+    assert list(variants) == [
+        "as it is",
+        "flip test",
+        "whole picture",
+        "1 decoder layer",
+        "2 decoder layers",
+        "crops of 128x160",
+    ]
     found = {name: evaluate(v.open(), DataSpec.parse(data), "oks")[1] for name, v in variants.items()}
     assert len({json.dumps(results) for results in found.values()}) == len(found)  # each answers differently
     model, crops = CheckpointPredictor(checkpoint).model, torch.rand(1, 3, 128, 96) * 255
@@ -96,7 +103,7 @@ def test_the_report_sets_models_side_by_side(tmp_path, checkpoint, data, capsys)
     report = json.loads((tmp_path / "q" / "quality.json").read_text())
     names = [(row["model"], row["variant"]) for row in report["rows"]]
     assert names[:2] == [("model.safetensors", "as it is"), ("model.safetensors", "flip test")]
-    assert names[-2:] == [("rival.safetensors", "as it is"), ("rival.safetensors", "flip test")]
+    assert names[-3:] == [("rival.safetensors", way) for way in ("as it is", "flip test", "whole picture")]
     first = report["rows"][0]
     expected, _ = evaluate(CheckpointPredictor(checkpoint), DataSpec.parse(data), "pck", 0.1)
     assert first["pck0.1"] == expected["value"] and first["pck0.1_per_keypoint"] == expected["per_keypoint"]

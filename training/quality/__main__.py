@@ -3,9 +3,10 @@
     python -m training.quality models/edge-s.safetensors --data ann.json:images:901-1000 --output quality
     python -m training.quality runs/a/best.safetensors pose.onnx pose-int8.onnx --data ann.json:images --sizes 128,160
 
-Every model answers as it is and with the flip test; a TFPose checkpoint also with fewer decoder layers and on crops of
-other --sizes. Several models stand side by side: precisions of one, or rivals trained with --network on one backbone.
-Crops come from the true boxes. The output folder gets quality.md, quality.json and reliability.png.
+Every model answers as it is, with the flip test, and without boxes, on the whole picture; a TFPose checkpoint also with
+fewer decoder layers and on crops of other --sizes. Several models stand side by side: precisions of one, or rivals
+trained with --network on one backbone. All other crops come from the true boxes. The output folder gets quality.md,
+quality.json and reliability.png.
 """
 
 from __future__ import annotations

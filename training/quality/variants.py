@@ -1,4 +1,4 @@
-"""The ways in which a model can answer: as it is, with the mirror image, with fewer layers, on crops of other sizes."""
+"""The ways in which a model can answer: with the mirror image, without boxes, with fewer layers, on other crops."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from runtime.errors import InputError
 from tfpose_edge import TFPose
 from training.evaluate import open_predictor
-from training.predictor import CheckpointPredictor, FlipTest, Predictor
+from training.predictor import Array, CheckpointPredictor, FlipTest, Predictor
 from training.row import keep_layers
 
 
@@ -20,6 +22,19 @@ class Variant(NamedTuple):
 
     name: str
     open: Callable[[], Predictor]
+
+
+class WholePicture:
+    """A predictor that is not told where people are: each of them is looked for in the whole picture."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor, self.names = predictor, predictor.names
+
+    def __call__(self, image_bgr: Array, boxes_xyxy: Array) -> tuple[Array, Array]:
+        """As `Predictor`; the boxes say only how many people there are."""
+        height, width = image_bgr.shape[:2]
+        keypoints_xy, scores = self.predictor(image_bgr, np.array([[0.0, 0.0, width, height]]))
+        return np.repeat(keypoints_xy, len(boxes_xyxy), 0), np.repeat(scores, len(boxes_xyxy), 0)
 
 
 def variants_of(path: Path, sizes_wh: Sequence[tuple[int, int]] = ()) -> list[Variant]:
@@ -33,7 +48,11 @@ def variants_of(path: Path, sizes_wh: Sequence[tuple[int, int]] = ()) -> list[Va
         ModelFileError: not a checkpoint or artifact.
     """
     plain = _opened(path)
-    found = [Variant("as it is", lambda: plain), Variant("flip test", lambda: FlipTest(plain))]
+    found = [
+        Variant("as it is", lambda: plain),
+        Variant("flip test", lambda: FlipTest(plain)),
+        Variant("whole picture", lambda: WholePicture(plain)),
+    ]
     if not isinstance(plain, CheckpointPredictor) or not isinstance(plain.model, TFPose):
         return found
     layers = range(1, plain.model.config.num_decoder_layers)
