@@ -11,6 +11,7 @@ from torch.nn import functional
 from tfpose_edge import PRESETS, TFPose, load_checkpoint, save_checkpoint
 from tfpose_edge.flops import count_gmacs
 from tfpose_edge.mobilenet import InvertedResidual, MobileNetV2
+from training import networks
 from training.weights import load_backbone, load_weights
 
 SMALL = dataclasses.replace(PRESETS["edge-n"], backbone_width=8, input_size_wh=(64, 64), d_model=32, ffn_dim=32)
@@ -85,6 +86,13 @@ def test_initial_weights_fit_crops_of_another_size(tmp_path):
     load_weights(large, tmp_path / "small.safetensors")
     assert all(torch.equal(value, small.state_dict()[name]) for name, value in large.state_dict().items())
     assert large.reference_points.shape[1] == 8 * 6 + 4 * 3  # positions are its own
+
+
+@pytest.mark.parametrize("network", networks.RIVALS)
+def test_rivals_stand_on_the_same_backbone(network):
+    rival = networks.build(network, SMALL).eval()
+    assert rival.backbone.state_dict().keys() == TFPose(SMALL).backbone.state_dict().keys()
+    assert rival(torch.rand(1, 3, 64, 64) * 255).keypoints.shape == (1, 17, 2)
 
 
 def test_checkpoint_round_trip(tmp_path):
