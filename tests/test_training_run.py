@@ -193,7 +193,7 @@ def test_wrong_backbone_weights(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--preset", "huge"], 2, "unknown preset 'huge'; legal are tiny, r18-ne0"),
+        (["--preset", "huge"], 2, "unknown preset 'huge'; legal are tiny, edge-n"),
         (["--sampler", "bilinear"], 2, "unknown sampler 'bilinear'; legal are auto, grid_sample"),
         (["--epochs", "0"], 2, "--epochs is 0; it must be above 0"),
         (["--rendered", "0"], 4, "nothing to train on"),
