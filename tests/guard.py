@@ -6,6 +6,7 @@ import ipaddress
 import os
 import socket
 from typing import Any
+from urllib.parse import urlsplit
 
 LOOPBACK_NAMES = {"localhost", "", None, socket.gethostname()}  # several processes of a test meet there
 NETWORK_EVENTS = {"socket.connect": 1, "socket.sendto": 1, "socket.sendmsg": 1, "socket.getaddrinfo": 0,
@@ -33,5 +34,6 @@ def refuse_network(event: str, arguments: tuple[Any, ...]) -> None:
     """The audit hook: raises inside whoever opens the connection."""
     if event in NETWORK_EVENTS:
         address = arguments[NETWORK_EVENTS[event]]
-        if event == "urllib.Request" or not is_local(address):
+        host = urlsplit(address).hostname if event == "urllib.Request" else address  # None is of file: URLs
+        if not is_local(host):
             raise NetworkUsed(f"{event} to {address!r}: tests use no network")
