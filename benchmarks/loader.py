@@ -28,6 +28,9 @@ import torch
 from accelerate import Accelerator
 from torch.utils.data import default_collate
 
+if __name__ == "__main__":  # run as a file: benchmarks/runtime.py must not stand for the package
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from runtime import geometry
 from runtime.errors import InputError
 from tfpose_edge import PRESETS, PoseConfig, TFPose
