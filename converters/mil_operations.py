@@ -262,6 +262,8 @@ OPERATIONS: dict[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
     "linear": linear,
     "matmul": matmul,
     "max_pool": max_pool,
+    "maximum": lambda x, y: torch.maximum(x, y),
+    "minimum": lambda x, y: torch.minimum(x, y),
     "mul": lambda x, y: x * y,
     "pad": pad,
     "real_div": lambda x, y: x / y,

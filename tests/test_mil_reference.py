@@ -32,6 +32,8 @@ FOLDED = [  # operations that coremltools computes itself when all inputs are co
     ("sub", {"x": X, "y": COLUMN}),
     ("mul", {"x": X, "y": Y}),
     ("real_div", {"x": X, "y": np.abs(Y) + 1}),
+    ("maximum", {"x": X, "y": COLUMN}),
+    ("minimum", {"x": X, "y": COLUMN}),
     ("equal", {"x": np.float32([1, 2, 3]), "y": np.float32([1, 0, 3])}),
     ("floor", {"x": 3 * X}),
     ("relu", {"x": X}),
