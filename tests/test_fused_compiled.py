@@ -16,7 +16,7 @@ import pytest
 import torch
 from test_samplers import HAS_TRITON, inputs
 
-from tfpose_edge.attention import fused_scatter, get_sampler
+from tfpose_edge.attention import fused_choice, fused_scatter, get_sampler
 
 pytestmark = pytest.mark.skipif(not HAS_TRITON, reason="Triton and NVRTC are for Linux on x86-64")
 SHAPES = ((6, 5), (4, 3), (3, 3), (1, 2))
@@ -144,13 +144,29 @@ def test_cuda_kernel_equals_the_reference(first_level, channels, bf16, splits, t
     assert not found[:, :start].any()
 
 
-def test_both_ways_make_one_gradient(monkeypatch, tmp_path):
-    """Level 0 by Triton's kernel, the others by CUDA's, as one backward launches them."""
+@pytest.mark.parametrize(("faster", "runs"), [("shared", 5), ("triton", 4)])
+def test_both_ways_make_one_gradient(faster, runs, monkeypatch, tmp_path):
+    """Level 0 by Triton's kernel, the others by CUDA's, or all by Triton's: whichever was measured to be faster."""
+    ways = []
+
+    def milliseconds(way):
+        way()
+        ways.append(way)
+        return float((len(ways) % 2 == 0) == (faster == "triton"))  # the ways take turns, Triton's first
+
     plan = fused_scatter.Plan(SHAPES, 2, 32, 3, 1, 16, warps=4)
-    kernel = emulated_cuda.Kernel(plan, tmp_path)
+    kernel, launches = emulated_cuda.Kernel(plan, tmp_path), []
+
+    def counted(**arguments):
+        launches.append(arguments)
+        kernel(**arguments)
+
     monkeypatch.setattr(fused_scatter, "plan", lambda *_: plan)
-    monkeypatch.setattr(fused_scatter, "compiled", lambda *_: kernel)
+    monkeypatch.setattr(fused_scatter, "compiled", lambda *_: counted)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(multi_processor_count=8))
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    monkeypatch.setattr(fused_choice, "milliseconds", milliseconds)
+    monkeypatch.setattr(fused_choice, "_fastest", {})
     found, expected = [], []
     for sampler, gradients in (("fused", found), ("grid_sample", expected)):
         *tensors, _ = inputs(4, 2, 300, 2, 32, 3, SHAPES, torch.float32, spread=2.0)
@@ -159,6 +175,19 @@ def test_both_ways_make_one_gradient(monkeypatch, tmp_path):
         gradients += [t.grad for t in tensors]
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5 * float(other.abs().max()), rtol=0)
+    assert len(launches) == runs and len(ways) == 2 * (fused_choice.ROUNDS + 1)
+
+
+def test_the_faster_way_is_measured_once_for_a_case_and_never_in_a_graph(monkeypatch):
+    """The first round, which compiles, does not count; nor does one slow round among the others."""
+    times = {"triton": iter([9.0, 2.0, 8.0, 2.0]), "shared": iter([1.0, 3.0, 3.0, 1.0])}
+    capturing = iter([True, False])
+    monkeypatch.setattr(fused_choice, "_fastest", {})
+    monkeypatch.setattr(fused_choice, "milliseconds", lambda way: next(times[way()]))
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: next(capturing))
+    ways = {name: lambda name=name: name for name in times}
+    assert fused_choice.fastest("case", ways, "shared") == "shared"  # a guess, not remembered
+    assert [fused_choice.fastest("case", ways, "shared") for _ in range(2)] == ["triton", "triton"]
 
 
 def test_a_place_that_is_no_number_reaches_the_gradient(tmp_path):

@@ -1,4 +1,4 @@
-"""MobileNetV2 as a backbone: torchvision's names, its formula, ImageNet weights, and the presets for phones."""
+"""Mobile networks as backbones: published names and sizes, the formula, ImageNet weights, and the presets for phones."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import dataclasses
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from tfpose_edge import PRESETS, TFPose, load_checkpoint, save_checkpoint
 from tfpose_edge.flops import count_gmacs
-from tfpose_edge.mobilenet import InvertedResidual, MobileNetV2
+from tfpose_edge.mobilenet import InvertedResidual, MobileNet
 from training import networks
 from training.weights import load_backbone, load_weights
 
@@ -20,7 +21,7 @@ SMALL = dataclasses.replace(PRESETS["edge-n"], backbone_width=8, input_size_wh=(
 def test_mobilenet_has_torchvisions_names_and_sizes():
     """The size is torchvision's total of 3,504,872 less its 1000-way classifier and the convolution before it."""
     with torch.device("meta"):
-        backbone = MobileNetV2()
+        backbone = MobileNet()
         features = backbone(torch.zeros(1, 3, 256, 192))
     state = backbone.state_dict()
     learned = {k: v for k, v in state.items() if "running" not in k and "num_batches" not in k}
@@ -33,9 +34,23 @@ def test_mobilenet_has_torchvisions_names_and_sizes():
     assert backbone.channels == {level: shape[0] for level, shape in shapes.items()}
 
 
+def test_efficientnet_lite0_has_the_published_sizes():
+    """The size is its published total of 4,652,008 less what follows the blocks, and the last block."""
+    with torch.device("meta"):
+        backbone = MobileNet("efficientnet_lite0")
+        features = backbone(torch.zeros(1, 3, 256, 192))
+    state = backbone.state_dict()
+    learned = sum(v.numel() for k, v in state.items() if "running" not in k and "num_batches" not in k)
+    assert learned == 4_652_008 - (1280 * 1000 + 1000) - (320 * 1280 + 2 * 1280) - 605_440
+    assert state["features.4.conv.1.0.weight"].shape == (144, 1, 5, 5)
+    shapes = {level: tuple(feature.shape[1:]) for level, feature in features.items()}
+    assert shapes == {2: (24, 64, 48), 3: (40, 32, 24), 4: (112, 16, 12), 5: (192, 8, 6)}
+    assert {module.eps for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)} == {1e-3}
+
+
 @pytest.mark.parametrize(("width", "channels"), [(24, [24, 24, 72, 240]), (16, [16, 16, 48, 160]), (8, [8, 8, 24, 80])])
 def test_narrow_mobilenets_have_multiples_of_8_channels(width, channels):
-    assert list(MobileNetV2(width).channels.values()) == channels
+    assert list(MobileNet(width=width).channels.values()) == channels
 
 
 def test_a_mobilenet_equals_its_formula():
@@ -57,26 +72,50 @@ def test_edge_presets_keep_to_their_budget(preset, most):
     assert count_gmacs(PRESETS[preset]) <= most
 
 
-def test_autocast_leaves_strided_depthwise_convolutions_in_full_precision():
-    block = InvertedResidual(8, 8, 2, 6)
+@pytest.mark.parametrize(("stride", "kernel"), [(2, 3), (1, 5), (2, 5)])
+def test_autocast_leaves_slow_depthwise_convolutions_in_full_precision(stride, kernel):
+    block = InvertedResidual(8, 8, stride, 6, kernel)
     seen = {}
-    strided = block.conv[1][0]
-    strided.register_forward_hook(lambda module, given, found: seen.update(given=given[0], found=found))
+    convolution = block.conv[1][0]
+    convolution.register_forward_hook(lambda module, given, found: seen.update(given=given[0], found=found))
     with torch.autocast("cpu", torch.bfloat16):
         block(torch.randn(1, 8, 8, 8))
-    exact = functional.conv2d(seen["given"].float(), strided.weight, stride=2, padding=1, groups=48)
+    exact = functional.conv2d(seen["given"].float(), convolution.weight, stride=stride, padding=kernel // 2, groups=48)
     assert seen["found"].dtype == seen["given"].dtype and torch.equal(seen["found"], exact.to(seen["found"].dtype))
 
 
 def test_torchvisions_checkpoint_loads_as_it_is(tmp_path):
     """Its last convolution and its classifier stay out."""
     torch.manual_seed(1)
-    truth = MobileNetV2(8).state_dict()
+    truth = MobileNet(width=8).state_dict()
     others = {"features.18.0.weight": torch.zeros(4, 80, 1, 1), "classifier.1.bias": torch.zeros(3)}
     torch.save({**truth, **others}, tmp_path / "mobilenet_v2.pth")
     model = TFPose(SMALL)
     load_backbone(model, str(tmp_path / "mobilenet_v2.pth"))
     assert all(torch.equal(value, truth[name]) for name, value in model.backbone.state_dict().items())
+
+
+@pytest.mark.parametrize("prefix", ["", "_"])
+def test_weights_of_efficientnet_lite_load_by_their_order(tmp_path, prefix):
+    """Their stem sees (rgb - 127) / 128, ours the mean and deviation of ImageNet: its answers must be the same."""
+    torch.manual_seed(2)
+    theirs = MobileNet("efficientnet_lite0", 8)
+    for module in theirs.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    ours = [name for name in theirs.state_dict() if not name.endswith("num_batches_tracked")]
+    names = {name: f"{prefix}blocks.{i:03d}" for i, name in enumerate(ours)} | {ours[0]: f"{prefix}conv_stem.weight"}
+    state = {names[name]: value.clone() for name, value in theirs.state_dict().items() if name in names}
+    others = {"conv_head.weight": torch.zeros(4, 48, 1, 1), "classifier.weight": torch.zeros(3, 4)}
+    torch.save(state | {prefix + name: value for name, value in others.items()}, tmp_path / "lite0.pth")
+    model = TFPose(dataclasses.replace(SMALL, backbone="efficientnet_lite0")).eval()
+    load_backbone(model, str(tmp_path / "lite0.pth"))
+    rgb = torch.rand(1, 3, 64, 64) * 255
+    found, expected = model.backbone.features[0]((rgb - model.mean) / model.std), theirs.eval().features[0]((rgb - 127) / 128)
+    torch.testing.assert_close(found[..., 1:, 1:], expected[..., 1:, 1:], atol=1e-4, rtol=1e-4)
+    later = [name for name in ours if not name.startswith("features.0.")]
+    assert all(torch.equal(model.backbone.state_dict()[name], theirs.state_dict()[name]) for name in later)
 
 
 def test_initial_weights_fit_crops_of_another_size(tmp_path):

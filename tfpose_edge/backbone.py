@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from tfpose_edge.mobilenet import MobileNetV2
+from tfpose_edge.mobilenet import STAGES, MobileNet
 from tfpose_edge.resnet import BLOCKS_PER_STAGE, ResNet
 
-Backbone = ResNet | MobileNetV2
+Backbone = ResNet | MobileNet
 BUILDERS: dict[str, Callable[[int], Backbone]] = {
     **{name: partial(ResNet, name) for name in BLOCKS_PER_STAGE},
-    "mobilenetv2": MobileNetV2,
+    **{name: partial(MobileNet, name) for name in STAGES},
 }
 
 

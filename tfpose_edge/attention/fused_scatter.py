@@ -17,7 +17,7 @@ SOURCE = Path(__file__).with_suffix(".cu")
 KERNEL = "scatter_shared"
 WARPS = 32  # of a block
 SLICES = (32, 16)  # channels that a block may sum; fewer would repeat the arithmetic too often
-LEAST_QUERIES = 512  # an encoder's; with a decoder's few the sums are hardly ever met twice
+MANY_QUERIES = 512  # with fewer, sums hardly ever meet at a pixel: what is assumed where nothing can be measured
 LEAST_PER_BLOCK = 128  # queries
 TYPES = (torch.float32, torch.bfloat16)
 Shapes = tuple[tuple[int, int], ...]
@@ -65,13 +65,12 @@ class Plan:
 
 
 def plan(value: Tensor, sampling_offsets: Tensor, attention_logits: Tensor, shapes: Shapes, route: str) -> Plan | None:
-    """The plan for these tensors; None where the plain reductions are to be used.
+    """The plan for these tensors; None where the plain reductions are to be used, or nothing else can be.
 
     Raises:
         ValueError: route "shared" where it cannot be taken, with the reason.
     """
-    few = sampling_offsets.shape[1] < LEAST_QUERIES or not value.shape[0]
-    if route == "triton" or (route == "auto" and few):
+    if route == "triton" or not sampling_offsets.shape[:2].numel():
         return None
     try:
         found = _plan(value, sampling_offsets, attention_logits, shapes)

@@ -1,7 +1,7 @@
 """How crops vary in training: the paper's recipe, a stronger one, and single knobs on top of either.
 
 The command line writes it NAME[,KNOB=VALUE...]: paper, or strong, or strong,gray=0,scale=0.7..1.3. What the paper does
-not have is off in its recipe. Key points follow the four geometric knobs and no other: a point under an occluder keeps
+not have is off in its recipe. Key points follow the geometric knobs and no other: a point under an occluder keeps
 its label, because the network must guess hidden points from the body around them.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 FACTORS = ("brightness", "contrast", "saturation")
-PROBABILITIES = ("flip", "half_body", "gray", "erase", "paste")
+PROBABILITIES = ("flip", "half_body", "gray", "erase", "paste", "empty")
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,8 @@ class Augmentation:
     """Uniform in -rotation_deg..rotation_deg."""
     scale: tuple[float, float] = (0.5, 1.5)
     """Uniform factor on the size of the region that the crop shows."""
+    shift: float = 0.0
+    """The region moves by a uniform share of its sides, -shift..shift, across and down."""
     flip: float = 0.5
     """Probability of mirroring; left and right swap by name."""
     half_body: float = 0.3
@@ -42,12 +44,14 @@ class Augmentation:
     """Probability of rectangles and circles of noise, of the mean colour, or of another piece of the same picture."""
     paste: float = 0.0
     """Probability of things in front of the person, cut from other pictures of the same data."""
+    empty: float = 0.0
+    """Probability of showing a place of the picture without a key point instead; there every score should be 0."""
 
     def __post_init__(self) -> None:
         low, high = self.scale
         if not 0.05 <= low <= high <= 20:
             raise ValueError(f"scale is {low}..{high}; legal: 0.05 <= LOW <= HIGH <= 20")
-        for names, limit in ((PROBABILITIES, 1), (FACTORS, 1), (("rotation_deg", "hue_deg"), 180)):
+        for names, limit in ((PROBABILITIES, 1), (FACTORS, 1), (("shift",), 1), (("rotation_deg", "hue_deg"), 180)):
             for name in names:
                 if not 0 <= getattr(self, name) <= limit:
                     raise ValueError(f"{name} is {getattr(self, name)}; legal: 0..{limit}")
@@ -87,10 +91,11 @@ def each_alone(augmentation: Augmentation) -> dict[str, Augmentation]:
     found = {
         f"rotation +-{a.rotation_deg:g}": replace(plain, rotation_deg=a.rotation_deg),
         f"scale {low:g}..{high:g}": replace(plain, scale=a.scale),
+        f"shift +-{a.shift:g}": replace(plain, shift=a.shift),
         "flip": certain["flip"],
         "half body": certain["half_body"],
         "colours": replace(plain, **colours),
-        **{name: certain[name] for name in ("gray", "paste", "erase")},
+        **{name: certain[name] for name in ("gray", "paste", "erase", "empty")},
     }
     return {title: alone for title, alone in found.items() if alone != plain}
 

@@ -20,6 +20,7 @@ from training.data.augmentation import Augmentation
 Array = NDArray[np.float64]
 UPPER_BODY = ("nose", "eye", "ear", "shoulder", "elbow", "wrist", "neck", "upper_neck", "head_top", "thorax")
 HALF_BODY_PADDING = 1.5
+EMPTY_TRIES, EMPTY_SIDES = 20, (0.25, 0.9)  # sides: over those of the largest crop inside the picture
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,31 @@ def augmented_matrix(
         if half is not None:
             center, scale = geometry.box_to_center_scale(half, input_size_wh, HALF_BODY_PADDING)
     scale = scale * rng.uniform(*augmentation.scale)
+    if augmentation.shift:
+        center = center + rng.uniform(-augmentation.shift, augmentation.shift, 2) * scale
     rotation = rng.uniform(-augmentation.rotation_deg, augmentation.rotation_deg)
     flip = bool(rng.random() < augmentation.flip)
     return geometry.warp_matrix(center, scale, input_size_wh, rotation, flip), flip
+
+
+def empty_matrix(
+    image_size_wh: tuple[int, int],
+    keypoints_xy: Array,
+    visible: NDArray[np.int64],
+    input_size_wh: tuple[int, int],
+    rng: np.random.Generator,
+) -> Array | None:
+    """Matrix (2, 3), image px to crop px, of a random upright place without a labelled key point; None: none found."""
+    size = np.array(image_size_wh, dtype=np.float64)
+    points = keypoints_xy[visible > 0]
+    shape = np.array(input_size_wh) / input_size_wh[1]
+    largest = float((size / shape).min())  # height of the largest crop inside the picture
+    for _ in range(EMPTY_TRIES):
+        region = shape * largest * rng.uniform(*EMPTY_SIDES)
+        low = rng.uniform((0.0, 0.0), size - region)
+        if not ((points >= low) & (points <= low + region)).all(1).any():
+            return geometry.warp_matrix(low + region / 2, region, input_size_wh)
+    return None
 
 
 def cut(

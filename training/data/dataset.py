@@ -113,6 +113,10 @@ class PhotographedPeople(Dataset[Batch]):
             self.augmentation, rng,
         )  # fmt: skip
         image, reduction = read_reduced(person.image_path, reduction_for(matrix))
+        if self.augmentation.empty and rng.random() < self.augmentation.empty:
+            size_wh = (image.shape[1] * reduction, image.shape[0] * reduction)
+            empty = crops.empty_matrix(size_wh, person.keypoints_xy, person.visible, size, rng)
+            matrix, flip = (matrix, flip) if empty is None else (empty, False)
         crop = crops.cut(image, *of_person, matrix, flip, reduction)
         return crops.disguise(crop, self.augmentation, rng, partial(self._patch, place, rng))
 
