@@ -1,4 +1,4 @@
-"""Mobile networks as backbones: published names and sizes, the formula, ImageNet weights, and the presets for phones."""
+"""Mobile networks as backbones: published names and sizes, the formula, ImageNet weights, the presets for phones."""
 
 from __future__ import annotations
 
@@ -112,7 +112,8 @@ def test_weights_of_efficientnet_lite_load_by_their_order(tmp_path, prefix):
     model = TFPose(dataclasses.replace(SMALL, backbone="efficientnet_lite0")).eval()
     load_backbone(model, str(tmp_path / "lite0.pth"))
     rgb = torch.rand(1, 3, 64, 64) * 255
-    found, expected = model.backbone.features[0]((rgb - model.mean) / model.std), theirs.eval().features[0]((rgb - 127) / 128)
+    found = model.backbone.features[0]((rgb - model.mean) / model.std)
+    expected = theirs.eval().features[0]((rgb - 127) / 128)
     torch.testing.assert_close(found[..., 1:, 1:], expected[..., 1:, 1:], atol=1e-4, rtol=1e-4)
     later = [name for name in ours if not name.startswith("features.0.")]
     assert all(torch.equal(model.backbone.state_dict()[name], theirs.state_dict()[name]) for name in later)

@@ -123,8 +123,8 @@ def _without_classifier(weights: dict[str, Any]) -> dict[str, Any]:
 def _from_lite(weights: dict[str, Any], ours: dict[str, Tensor]) -> dict[str, Tensor]:
     """EfficientNet-Lite's tensors under our names, paired by their order, for crops normalised as ours are.
 
-    Its stem sees (rgb - 127) / 128 where ours sees (rgb - mean) / std, so the stem's weights are multiplied by std / 128,
-    and what the means differ by goes into the statistics of its BatchNorm: exact but for the border, padded with zeros.
+    Its stem sees (rgb - 127) / 128 where ours sees (rgb - mean) / std: the stem's weights are multiplied by std / 128,
+    and what the means differ by goes into the statistics of its BatchNorm. Exact but for the border, padded with zeros.
     """
     names = [name for name in ours if not name.endswith("num_batches_tracked")]
     tensors = [value for name, value in weights.items() if not name.endswith("num_batches_tracked")]

@@ -72,10 +72,10 @@ def _scatter(
 
 
 def _faster(
-    plan: fused_scatter.Plan, value: Tensor, sampling_offsets: Tensor, scatter: Callable[[fused_scatter.Plan | None], None]
+    plan: fused_scatter.Plan, value: Tensor, offsets: Tensor, scatter: Callable[[fused_scatter.Plan | None], None]
 ) -> fused_scatter.Plan | None:
     """The plan, or None where the plain reductions are faster for tensors of these shapes on this device."""
-    batch, queries = sampling_offsets.shape[:2]
+    batch, queries = offsets.shape[:2]
     ways = {"triton": lambda: scatter(None), "shared": lambda: scatter(plan)}
     unmeasured = "shared" if queries >= fused_scatter.MANY_QUERIES else "triton"
     return plan if fused_choice.fastest((value.device, plan, batch, queries), ways, unmeasured) == "shared" else None
