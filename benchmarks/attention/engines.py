@@ -97,11 +97,12 @@ def openvino(operator: Operator, inputs: Inputs, folder: Path) -> Runner:
 def executorch(operator: Operator, inputs: Inputs, folder: Path) -> Runner:
     """ExecuTorch, lowered to XNNPACK as the converter does, 1 thread."""
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-    from executorch.exir import to_edge_transform_and_lower
+    from executorch.exir import ExecutorchBackendConfig, to_edge_transform_and_lower
+    from executorch.exir.passes import MemoryPlanningPass
     from executorch.runtime import Runtime
 
     exported = torch.export.export(operator, inputs)
-    program = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]).to_executorch()
+    program = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]).to_executorch(ExecutorchBackendConfig(memory_planning_pass=MemoryPlanningPass(alloc_graph_input=False)))
     path = folder / "operator.pte"
     path.write_bytes(program.buffer)
     set_threads(1)

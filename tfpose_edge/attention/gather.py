@@ -13,6 +13,9 @@ from torch import Tensor
 
 from tfpose_edge.attention.constants import constant
 
+PIECE, MOST_PIECES = 2**20, 16
+"""Numbers that are gathered at once, 4 MiB of fp32, so that caches still hold them when they are summed."""
+
 
 def sample(
     value: Tensor,
@@ -23,7 +26,11 @@ def sample(
 ) -> Tensor:
     """Deformable sampling; the contract is that of `tfpose_edge.attention.samplers`."""
     rows, weights, table = corners(value, reference_points, sampling_offsets, attention_logits, spatial_shapes)
-    out = torch.bmm(weights[:, None], F.embedding(rows, table))  # (B * Q * H, 1, D)
+    n_pieces = max(1, min(MOST_PIECES, rows.numel() * value.shape[3] // PIECE))
+    length = max(1, -(-len(rows) // n_pieces))
+    pieces = zip(rows.split(length), weights.split(length), strict=True)
+    sums = [torch.bmm(weight[:, None], F.embedding(row, table)) for row, weight in pieces]  # (..., 1, D)
+    out = sums[0] if len(sums) == 1 else torch.cat(sums)
     return out.reshape(*sampling_offsets.shape[:2], value.shape[2] * value.shape[3]).to(value.dtype)
 
 
