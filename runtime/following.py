@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -13,9 +13,13 @@ from runtime.identities import Identities
 from runtime.results import PoseResult
 from runtime.tracking import MIN_OVERLAP, SAME_OVERLAP, Box, box_around, glide, overlap
 
-TILE_ROWS = ((1.0, 3), (0.5, 5))  # height as a share of the image's, and how many side by side
+WINDOW_SHARES = (1.0, 0.65, 0.42)  # of the largest crop inside the image
+WINDOW_STEP = 0.6  # from one window to the next at most, over its sides
+LOOKS_PER_FRAME = 3  # of a search that goes on: what a frame may cost
 MAX_CLOSER_LOOKS = 3  # at a find
-TILES_PER_FRAME = 2  # of a search that goes on: what a frame may cost beside the whole image
+LEAST_SHARE = 0.1  # of the image's shorter side: what is smaller than this is not followed
+SURE_SCORE = 0.5  # mean of the key points under which a frame also looks elsewhere
+BETTER_SCORE = 0.1  # by how much more must be found there
 
 Estimate = Callable[[Image, Box | None], PoseResult]  # an image and boxes (N, 4) px -> N persons
 
@@ -23,14 +27,25 @@ Estimate = Callable[[Image, Box | None], PoseResult]  # an image and boxes (N, 4
 class OnePerson:
     """Remembers where the person is. One per video.
 
-    Lost = too few confident key points. Then the whole image is searched at once, and, if that finds nobody, two tiles
-    of it with every further frame. What is found counts when closer looks, at most three, agree with it.
+    Lost = too few confident key points, or a pose too small to be true. Then the whole image and the largest windows
+    are searched at once, and, if they hold nobody, three places with every further frame: where the person was last, and
+    windows of three sizes in turn. What is found counts when closer looks, at most three, agree with it. While the network is not sure of the one whom it
+    follows, each frame looks into a window, too, and changes over to somebody whom it is clearly surer of.
+
+    Args:
+        estimate: key points of an image for boxes.
+        identities: who gets which number.
+        aspect: width over height of the network's crops.
+        padding: factor by which crops extend boxes.
     """
 
-    def __init__(self, estimate: Estimate, identities: Identities) -> None:
+    def __init__(self, estimate: Estimate, identities: Identities, aspect: float = 0.75, padding: float = 1.25) -> None:
         self.box_xyxy: Box | None = None  # (4,) px; None = lost
         self._estimate, self._identities = estimate, identities
-        self._tile: int | None = None  # the next to be searched; None = the whole image comes first
+        self._aspect, self._padding = aspect, padding
+        self._last: Box | None = None  # where the person was before the search
+        self._next = 0  # the window to look into next
+        self._is_searching, self._is_sure = False, True
 
     def see(self, image: Image, time_s: float) -> PoseResult:
         """The person in the next frame with an id, or nobody."""
@@ -39,36 +54,39 @@ class OnePerson:
         return replace(result, ids=self._identities.assign(result.keypoints_xy, result.scores, boxes, time_s))
 
     def _follow(self, image: Image, box_xyxy: Box) -> PoseResult:
-        """Look where the person was last."""
-        result = self._estimate(image, box_xyxy[None])
-        found = box_around(result.keypoints_xy[0], result.scores[0], result.image_size_wh)
+        """Look where the person was last, and elsewhere while that is in doubt."""
+        elsewhere = [] if self._is_sure else self._next_windows((image.shape[1], image.shape[0]), 1)
+        looks = self._estimate(image, np.stack([box_xyxy, *elsewhere]))
+        result, found = choose(looks, np.array([0])), _box(looks, 0)
         if found is None:
+            self._last = box_xyxy
             return add_times(self._search(image), result)
+        score = float(looks.scores[0].mean())
+        self._is_sure = score >= SURE_SCORE
+        other = _best(looks, range(1, len(looks)), score + BETTER_SCORE)
+        if other is not None:
+            closer, box = self._look_closer(image, other, looks)
+            if box is not None and closer.scores[0].mean() >= score + BETTER_SCORE:
+                self.box_xyxy = box
+                return closer
         self.box_xyxy = glide(box_xyxy, found)
         return result
 
     def _search(self, image: Image) -> PoseResult:
-        """Look at the whole image and the next tiles; then closer at the best of what was found."""
-        size_wh = (image.shape[1], image.shape[0])
-        wide = self._estimate(image, self._places(size_wh))
-        boxes = [box_around(*person, size_wh) for person in zip(wide.keypoints_xy, wide.scores, strict=True)]
-        found = [row for row, box in enumerate(boxes) if box is not None]
-        if found:
-            best = boxes[max(found, key=lambda row: wide.scores[row].mean())]
-            assert best is not None
-            wide, self.box_xyxy = self._look_closer(image, best, wide)
-            if self.box_xyxy is not None:
-                self._tile = None
-                return wide
-        self.box_xyxy = None
-        return nobody(wide)
+        """Look at the large windows or the next places; then closer at the best of what was found."""
+        wide = self._estimate(image, np.stack(self._places((image.shape[1], image.shape[0]))))
+        found, self.box_xyxy = _best(wide, range(len(wide))), None
+        if found is not None:
+            wide, self.box_xyxy = self._look_closer(image, found, wide)
+        self._is_searching, self._is_sure = self.box_xyxy is None, True
+        return nobody(wide) if self._is_searching else wide
 
     def _look_closer(self, image: Image, box_xyxy: Box, wide: PoseResult) -> tuple[PoseResult, Box | None]:
         """Look at a find until its box stays; the last look with the time of all, and None when they disagree."""
         result = wide
         for _ in range(MAX_CLOSER_LOOKS):
             result = add_times(self._estimate(image, box_xyxy[None]), result)
-            box = box_around(result.keypoints_xy[0], result.scores[0], result.image_size_wh)
+            box = _box(result, 0)
             if box is None or overlap(box_xyxy, box) < MIN_OVERLAP:
                 return result, None
             if overlap(box_xyxy, box) >= SAME_OVERLAP:
@@ -76,16 +94,34 @@ class OnePerson:
             box_xyxy = box
         return result, box_xyxy
 
-    def _places(self, size_wh: tuple[int, int]) -> Box:
-        """Boxes (N, 4) px to look at in this frame."""
-        places = [np.array([0.0, 0, *size_wh])]
-        if self._tile is None:
-            self._tile = 0
-        else:
-            all_tiles = tiles(size_wh)
-            places += [all_tiles[(self._tile + i) % len(all_tiles)] for i in range(TILES_PER_FRAME)]
-            self._tile = (self._tile + TILES_PER_FRAME) % len(all_tiles)
-        return np.stack(places)
+    def _places(self, size_wh: tuple[int, int]) -> list[Box]:
+        """Boxes (4,) px to search in this frame."""
+        if not self._is_searching:
+            places = windows(size_wh, self._aspect, self._padding)
+            return places[: large_ones(places)]
+        last = [] if self._last is None else [self._last]
+        return last + self._next_windows(size_wh, LOOKS_PER_FRAME - len(last))
+
+    def _next_windows(self, size_wh: tuple[int, int], count: int) -> list[Box]:
+        """The next boxes (4,) px of all windows, in turn."""
+        places = windows(size_wh, self._aspect, self._padding)
+        first, self._next = self._next % len(places), self._next + count
+        return [places[(first + i) % len(places)] for i in range(count)]
+
+
+def _box(result: PoseResult, row: int) -> Box | None:
+    """Box (4,) px around a person of the result; None = nobody, or too small in this image to be true."""
+    box = box_around(result.keypoints_xy[row], result.scores[row], result.image_size_wh)
+    if box is None or (box[2:] - box[:2]).max() < LEAST_SHARE * min(result.image_size_wh):
+        return None
+    return box
+
+
+def _best(result: PoseResult, rows: Iterable[int], least: float = 0.0) -> Box | None:
+    """Box (4,) px of the person with the highest mean score among these rows; None if none is found with `least`."""
+    boxes = {row: _box(result, row) for row in rows if result.scores[row].mean() >= least}
+    found = [row for row, box in boxes.items() if box is not None]
+    return boxes[max(found, key=lambda row: result.scores[row].mean())] if found else None
 
 
 def add_times(result: PoseResult, earlier: PoseResult) -> PoseResult:
@@ -94,17 +130,30 @@ def add_times(result: PoseResult, earlier: PoseResult) -> PoseResult:
     return replace(result, timing_ms=times)
 
 
-def tiles(size_wh: tuple[int, int]) -> list[Box]:
-    """Overlapping boxes (4,) px that cover an image, the large ones first; upright pictures are cut across."""
-    long, short = max(size_wh), min(size_wh)
-    boxes = []
-    for share, across in TILE_ROWS:
-        side = share * short
-        for start in np.linspace(0, short - side, round(2 / share) - 1):
-            for along in np.linspace(0, max(long - side, 0), across):
-                box = (along, start, min(along + side, long), start + side)
-                boxes.append(np.array(box if size_wh[0] >= size_wh[1] else [box[1], box[0], box[3], box[2]]))
+def windows(size_wh: tuple[int, int], aspect: float, padding: float) -> list[Box]:
+    """Boxes (4,) px to search: the whole image, then those whose crops are windows of it, the largest first.
+
+    Windows have the crop's shape and overlap; a row of them ends at the image's edges.
+    """
+    size = np.array(size_wh, dtype=np.float64)
+    largest = np.array([aspect, 1.0]) * min(size[1], size[0] / aspect)
+    boxes = [np.array([0.0, 0, *size_wh])]
+    for share in WINDOW_SHARES:
+        sides, rest = share * largest, size - share * largest
+        numbers = np.ceil(np.maximum(rest, 0) / (WINDOW_STEP * sides) - 1e-9).astype(int) + 1
+        starts = [np.linspace(0, extent, number) for extent, number in zip(rest, numbers, strict=True)]
+        half = sides / padding / 2
+        for y in starts[1]:
+            for x in starts[0]:
+                middle = np.array([x, y]) + sides / 2
+                boxes.append(np.concatenate([middle - half, middle + half]))
     return boxes
+
+
+def large_ones(boxes: list[Box]) -> int:
+    """How many of `windows` come first: the whole image and the largest."""
+    sides = [box[3] - box[1] for box in boxes]
+    return 1 + sum(side > 0.99 * sides[1] for side in sides[1:])
 
 
 def nobody(result: PoseResult) -> PoseResult:

@@ -133,7 +133,8 @@ class Pose:
             return lambda image, time_s: self(image)
         sigmas = self.sidecar.sigmas
         identities = open_identities(self.tracker, sigmas, source.fps)
-        follower: OnePerson | Crowd = OnePerson(self._estimate, identities)
+        width, height = self.sidecar.input_size_wh
+        follower: OnePerson | Crowd = OnePerson(self._estimate, identities, width / height, self.sidecar.padding)
         if self.detect is not None:
             follower = Crowd(self._estimate, self.detect, self.detect_every, identities, sigmas)
         if self.smoothing is None:

@@ -23,6 +23,7 @@ GEOMETRIC = {
     "plain": PLAIN,
     "rotation": replace(PLAIN, rotation_deg=40),
     "scale": replace(PLAIN, scale=(0.5, 1.5)),
+    "shift": replace(PLAIN, shift=0.2),
     "flip": replace(PLAIN, flip=1),
     "half body": replace(PLAIN, half_body=1),
     "all": replace(PAPER, half_body=1),
@@ -87,6 +88,33 @@ def test_rotation_scale_and_flip_are_uniform_over_their_ranges():
         assert counts.sum() == 2000  # none outside
         assert counts.min() > 250 - 4 * 15 and counts.max() < 250 + 4 * 15, counts  # 15 = sqrt(2000 / 8 * 7 / 8)
     assert abs(mirrored.mean() - 0.5) < 4 * 0.0112
+
+
+def test_shifts_are_uniform_over_shares_of_the_region():
+    box, points = standing()
+    plain = geometry.transform_points(box[None, :2], crops.person_matrix(box, SIZE_WH, 1.25))
+    drawn = [draw(GEOMETRIC["shift"], seed, box, points)[0] for seed in range(500)]
+    moved = np.array([geometry.transform_points(box[None, :2], matrix) - plain for matrix in drawn])[:, 0] / SIZE_WH
+    assert np.abs(moved).max() < 0.2 and (np.abs(moved).max(0) > 0.19).all()
+    assert (np.histogram(moved[:, 0], bins=4, range=(-0.2, 0.2))[0] > 125 - 4 * 10).all()
+
+
+def test_an_empty_place_shows_no_labelled_point():
+    _, points = standing()
+    visible = np.array([0] * 5 + [2] * 12)
+    shown = []
+    for seed in range(50):
+        matrix = crops.empty_matrix((300, 420), points, visible, SIZE_WH, np.random.default_rng(seed))
+        assert matrix is not None
+        inside = geometry.transform_points(points, matrix) / SIZE_WH
+        corners = geometry.transform_points(np.array([[0.0, 0], SIZE_WH]), geometry.invert_matrix(matrix))
+        assert not ((inside >= 0) & (inside <= 1)).all(1)[visible > 0].any()
+        assert (corners > -1e-6).all() and (corners < (300 + 1e-6, 420 + 1e-6)).all()
+        shown.append(corners[1, 1] - corners[0, 1])
+    assert np.ptp(shown) > 40  # of many sizes
+    everywhere = np.stack(np.meshgrid(np.arange(5, 300, 10), np.arange(5, 420, 10)), -1).reshape(-1, 2).astype(float)
+    args = (300, 420), everywhere, np.ones(len(everywhere), int), SIZE_WH
+    assert crops.empty_matrix(*args, np.random.default_rng(0)) is None
 
 
 def test_half_bodies_are_as_frequent_as_told_and_upper_as_often_as_lower():

@@ -21,7 +21,7 @@ TINY = PRESETS["tiny"]
 CONFIGS = {
     "tiny": TINY,
     "no encoder, C2..C5": dataclasses.replace(TINY, num_encoder_layers=0, levels=(2, 3, 4, 5)),
-    "for phones": dataclasses.replace(PRESETS["edge-n"], input_size_wh=(64, 64)),
+    "for phones": dataclasses.replace(PRESETS["edge-n"], input_size_wh=(64, 64), backbone_width=16),
     "no q2q, bottlenecks": dataclasses.replace(
         TINY, query_self_attention=False, backbone="resnet50", backbone_width=8, input_size_wh=(64, 64)
     ),

@@ -45,6 +45,18 @@ def people(folder, augmentation, count=6):
     return PhotographedPeople(persons, TINY, augmentation)
 
 
+def test_an_empty_place_takes_the_turn_of_a_person(tmp_path):
+    """No labelled point is in such a crop, so its coordinates teach nothing, and its scores should be 0."""
+    data, emptied = people(tmp_path, replace(PLAIN, empty=1)), 0
+    for index in range(len(data)):
+        item, plain = data[0, index], PhotographedPeople(data.persons, TINY, PLAIN)[0, index]
+        assert torch.equal(item.labelled, plain.labelled)
+        if not torch.equal(item.crops, plain.crops):
+            assert not ((item.keypoints >= 0) & (item.keypoints <= 1)).all(-1)[item.labelled].any()
+            emptied += 1
+    assert emptied
+
+
 def slow_colours(pixel, brightness, contrast, saturation, hue_deg, mean):
     """One pixel (3,) RGB, step by step; the hue turns around R = G = B by Rodrigues' formula."""
     value = brightness * pixel

@@ -15,7 +15,10 @@ from tfpose_edge.mobilenet import InvertedResidual, MobileNet
 from training import networks
 from training.weights import load_backbone, load_weights
 
-SMALL = dataclasses.replace(PRESETS["edge-n"], backbone_width=8, input_size_wh=(64, 64), d_model=32, ffn_dim=32)
+SMALL = dataclasses.replace(
+    PRESETS["edge-n"], backbone="mobilenetv2", backbone_width=8, input_size_wh=(64, 64), d_model=32, ffn_dim=32,
+    levels=(4, 5), num_encoder_layers=1,
+)  # fmt: skip
 
 
 def test_mobilenet_has_torchvisions_names_and_sizes():
@@ -68,7 +71,6 @@ def test_a_mobilenet_equals_its_formula():
 
 @pytest.mark.parametrize(("preset", "most"), [("edge-n", 0.36), ("edge-s", 0.70)])
 def test_edge_presets_keep_to_their_budget(preset, most):
-    assert PRESETS[preset].input_size_wh == (192, 256)
     assert count_gmacs(PRESETS[preset]) <= most
 
 

@@ -12,13 +12,16 @@ from conftest import dots_image, write_centroid_onnx
 import runtime
 from runtime.crowd import Crowd, merge
 from runtime.detections import Detections
-from runtime.following import OnePerson, tiles
+from runtime.following import OnePerson, large_ones, windows
+from runtime.geometry import box_to_center_scale
 from runtime.identities import MEMORY_S, PoseIdentities, open_identities
 
 SIGMAS = (0.026, 0.107, 0.107)
 SIZE_WH = (640, 360)
 SHAPE = np.array([[0.5, 0.05], [0.3, 0.6], [0.7, 0.95]])  # of a pose in its box
 IMAGE = np.zeros((SIZE_WH[1], SIZE_WH[0], 3), np.uint8)
+WINDOWS = windows(SIZE_WH, 0.75, 1.25)
+N_LARGE = large_ones(WINDOWS)
 
 
 class World:
@@ -63,7 +66,7 @@ def test_a_person_is_found_closely_and_followed_with_one_look():
     world = World([100, 50, 220, 350])
     follower = one(world)
     first = follower.see(IMAGE, 0.0)
-    assert [len(boxes) for boxes in world.looks] == [1, 1] and first.ids.tolist() == [1]
+    assert [len(boxes) for boxes in world.looks] == [N_LARGE, 1] and first.ids.tolist() == [1]
     assert first.timing_ms == {"crop": 2, "inference": 4, "decode": 6}  # both looks
     for frame in range(1, 40):
         world.people[0] += [6, 0, 6, 0]
@@ -78,19 +81,23 @@ def test_somebody_who_leaves_is_lost_and_searched_for_at_a_bounded_price():
     follower.see(IMAGE, 0.0)
     world.people.clear()
     world.looks.clear()
-    for frame in range(1, 20):
+    for frame in range(1, 3 + len(WINDOWS) // 2):
         result = follower.see(IMAGE, frame / 30)
         assert len(result) == 0 and result.ids.shape == (0,) and result.keypoints_xy.shape == (0, 3, 2)
-    assert [len(boxes) for boxes in world.looks] == [1, 1] + [3] * 18  # box, whole image; then with two tiles
+    assert [len(boxes) for boxes in world.looks] == [1, N_LARGE] + [3] * (
+        1 + len(WINDOWS) // 2
+    )  # box, large windows; then three at a time
     np.testing.assert_array_equal(world.looks[1][0], [0, 0, *SIZE_WH])
-    searched = {tuple(box) for boxes in world.looks[2:] for box in boxes[1:]}
-    assert searched == {tuple(tile) for tile in tiles(SIZE_WH)}  # all of them, in turn
+    searched = {tuple(box) for boxes in world.looks[2:] for box in boxes}
+    assert searched == {tuple(box) for box in WINDOWS} | {
+        tuple(follower._last)
+    }  # all of them in turn, and the last place
 
 
-def test_somebody_small_is_found_by_the_tiles():
-    world = World([400, 200, 440, 300])  # fills 2 % of the image: the whole-image look sees nobody
+def test_somebody_small_is_found_by_the_windows():
+    world = World([400, 200, 430, 280])  # fills too little of the whole image and of the largest windows
     follower = one(world)
-    found = [len(follower.see(IMAGE, frame / 30)) for frame in range(12)]
+    found = [len(follower.see(IMAGE, frame / 30)) for frame in range(20)]
     assert found[0] == 0 and found[-1] == 1 and found == sorted(found)
 
 
@@ -126,12 +133,56 @@ def test_what_a_closer_look_contradicts_does_not_count():
 
 
 @pytest.mark.parametrize("size_wh", [(1280, 720), (720, 1280), (500, 500), (64, 48), (1920, 200)])
-def test_tiles_cover_the_image_and_overlap(size_wh):
-    covered = np.zeros((size_wh[1], size_wh[0]), int)
-    for x1, y1, x2, y2 in np.rint(tiles(size_wh)).astype(int):
-        assert 0 <= x1 < x2 <= size_wh[0] and 0 <= y1 < y2 <= size_wh[1]
-        covered[y1:y2, x1:x2] += 1
-    assert (covered >= (2 if max(size_wh) < 4 * min(size_wh) else 0)).all()
+@pytest.mark.parametrize("aspect", [0.75, 1.0, 1.5])
+def test_windows_cover_the_image_at_each_size_and_overlap(size_wh, aspect):
+    """What the network sees of a box: its crop, which is the box extended by the padding."""
+    found = windows(size_wh, aspect, 1.25)
+    np.testing.assert_array_equal(found[0], [0, 0, *size_wh])
+    regions = []
+    for box in found[1:]:
+        center, scale = box_to_center_scale(box, (round(aspect * 400), 400), 1.25)
+        regions.append(np.concatenate([center - scale / 2, center + scale / 2]))
+        assert scale[0] / scale[1] == pytest.approx(aspect)
+        assert (regions[-1] > -1e-6).all() and (regions[-1][2:] < np.array(size_wh) + 1e-6).all()
+    heights = np.array([region[3] - region[1] for region in regions])
+    assert large_ones(found) == 1 + np.isclose(heights, heights.max()).sum()
+    for height in heights.max() * np.array([1, 0.65, 0.42]):
+        covered = np.zeros((size_wh[1], size_wh[0]), int)
+        rows = np.isclose(heights, height)
+        for x1, y1, x2, y2 in np.rint(np.array(regions)[rows]).astype(int):
+            covered[y1:y2, x1:x2] += 1
+        assert covered.min() >= 1 and (covered.max() >= 2) == (rows.sum() > 1)
+
+
+def test_whoever_the_network_is_surer_of_takes_the_place_of_a_doubtful_one():
+    """A ghost that never disappears: somebody real who comes into the picture is seen all the same."""
+    world = World([500, 80, 620, 340])
+    real = world.people.pop()
+    look, ghost = world.look, np.array([30.0, 40, 90, 160])
+
+    def haunted(box):
+        points, score = look(box)
+        inside = (box[:2] < (60, 100)).all() and (box[2:] > (60, 100)).all()  # the ghost's middle
+        return (ghost[:2] + SHAPE * (ghost[2:] - ghost[:2]), 0.3) if score < 0.5 and inside else (points, score)
+
+    world.look = haunted
+    follower = one(world)
+    for frame in range(10):
+        result = follower.see(IMAGE, frame / 30)
+    assert len(result) == 1 and result.keypoints_xy[0, :, 0].max() < 100 and follower.box_xyxy[0] < 100
+    world.people.append(real)
+    for frame in range(10, 10 + len(WINDOWS)):
+        result = follower.see(IMAGE, frame / 30)
+    np.testing.assert_allclose(result.keypoints_xy[0], look(real)[0], atol=1e-3)
+    world.looks.clear()
+    follower.see(IMAGE, 3.0)
+    assert [len(boxes) for boxes in world.looks] == [1]  # sure again: one look
+
+
+def test_what_is_too_small_to_be_true_is_nobody():
+    """30 px in a picture 360 px high, however sure the network is."""
+    world = World([100, 100, 118, 128], least_share=0.0)
+    assert all(len(one(world).see(IMAGE, frame / 30)) == 0 for frame in range(30))
 
 
 def crowd(world, detect_every=5):

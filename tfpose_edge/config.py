@@ -133,8 +133,8 @@ def _r18(**changes: Any) -> PoseConfig:
 
 def _edge(**changes: Any) -> PoseConfig:
     small: dict[str, Any] = {
-        "backbone": "mobilenetv2", "backbone_width": 32, "levels": (4, 5), "d_model": 128, "ffn_dim": 512,
-        "num_encoder_layers": 1, "num_decoder_layers": 3, "heatmap_channels": 128, "dropout": 0.0,
+        "backbone": "efficientnet_lite0", "backbone_width": 32, "levels": (3, 4, 5), "d_model": 128, "ffn_dim": 512,
+        "num_encoder_layers": 0, "num_decoder_layers": 4, "heatmap_channels": 128, "dropout": 0.0,
     }  # fmt: skip
     return PoseConfig(**{**small, **changes})
 
@@ -144,7 +144,7 @@ PRESETS: dict[str, PoseConfig] = {
         backbone="resnet10", backbone_width=16, input_size_wh=(96, 128), d_model=64, n_heads=4, ffn_dim=128,
         num_encoder_layers=1, num_decoder_layers=3, heatmap_channels=64, dropout=0.0,
     ),
-    "edge-n": _edge(backbone_width=16, d_model=96, ffn_dim=256, num_decoder_layers=2),
+    "edge-n": _edge(input_size_wh=(160, 224), num_decoder_layers=3),
     "edge-s": _edge(),
     "r18-ne0": _r18(),
     "r18-ne0-c128": _r18(d_model=128),
