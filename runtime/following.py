@@ -28,9 +28,10 @@ class OnePerson:
     """Remembers where the person is. One per video.
 
     Lost = too few confident key points, or a pose too small to be true. Then the whole image and the largest windows
-    are searched at once, and, if they hold nobody, three places with every further frame: where the person was last, and
-    windows of three sizes in turn. What is found counts when closer looks, at most three, agree with it. While the network is not sure of the one whom it
-    follows, each frame looks into a window, too, and changes over to somebody whom it is clearly surer of.
+    are searched at once, and, if they hold nobody, three places with every further frame: where the person was last,
+    and windows of three sizes in turn. What is found counts when closer looks, at most three, agree with it. While the
+    network is not sure of the one whom it follows, each frame looks into a window, too, and changes over to somebody
+    whom it is clearly surer of.
 
     Args:
         estimate: key points of an image for boxes.

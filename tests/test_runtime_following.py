@@ -84,14 +84,11 @@ def test_somebody_who_leaves_is_lost_and_searched_for_at_a_bounded_price():
     for frame in range(1, 3 + len(WINDOWS) // 2):
         result = follower.see(IMAGE, frame / 30)
         assert len(result) == 0 and result.ids.shape == (0,) and result.keypoints_xy.shape == (0, 3, 2)
-    assert [len(boxes) for boxes in world.looks] == [1, N_LARGE] + [3] * (
-        1 + len(WINDOWS) // 2
-    )  # box, large windows; then three at a time
+    # the box, then the large windows, then three places at a time: all windows in turn, and where the person was
+    assert [len(boxes) for boxes in world.looks] == [1, N_LARGE] + [3] * (1 + len(WINDOWS) // 2)
     np.testing.assert_array_equal(world.looks[1][0], [0, 0, *SIZE_WH])
     searched = {tuple(box) for boxes in world.looks[2:] for box in boxes}
-    assert searched == {tuple(box) for box in WINDOWS} | {
-        tuple(follower._last)
-    }  # all of them in turn, and the last place
+    assert searched == {tuple(box) for box in WINDOWS} | {tuple(follower._last)}
 
 
 def test_somebody_small_is_found_by_the_windows():

@@ -102,9 +102,9 @@ def executorch(operator: Operator, inputs: Inputs, folder: Path) -> Runner:
     from executorch.runtime import Runtime
 
     exported = torch.export.export(operator, inputs)
-    program = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]).to_executorch(
-        ExecutorchBackendConfig(memory_planning_pass=MemoryPlanningPass(alloc_graph_input=False))
-    )
+    lowered = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
+    in_place = MemoryPlanningPass(alloc_graph_input=False)  # inputs are not copied first: in a network they are not
+    program = lowered.to_executorch(ExecutorchBackendConfig(memory_planning_pass=in_place))
     path = folder / "operator.pte"
     path.write_bytes(program.buffer)
     set_threads(1)
