@@ -76,20 +76,29 @@ def augmented_matrix(
 
 def empty_matrix(
     image_size_wh: tuple[int, int],
-    keypoints_xy: Array,
-    visible: NDArray[np.int64],
+    points_xy: Array,
+    others_xyxy: Array,
     input_size_wh: tuple[int, int],
     rng: np.random.Generator,
 ) -> Array | None:
-    """Matrix (2, 3), image px to crop px, of a random upright place without a labelled key point; None: none found."""
+    """Matrix (2, 3), image px to crop px, of a random upright place that shows nobody; None if none was found.
+
+    Args:
+        image_size_wh: px.
+        points_xy: (N, 2) px, the person's key points; none is inside.
+        others_xyxy: (M, 4) px, boxes of other people, which it does not touch.
+        input_size_wh: crop size in px.
+        rng: draws size and place.
+    """
     size = np.array(image_size_wh, dtype=np.float64)
-    points = keypoints_xy[visible > 0]
     shape = np.array(input_size_wh) / input_size_wh[1]
     largest = float((size / shape).min())  # height of the largest crop inside the picture
     for _ in range(EMPTY_TRIES):
         region = shape * largest * rng.uniform(*EMPTY_SIDES)
         low = rng.uniform((0.0, 0.0), size - region)
-        if not ((points >= low) & (points <= low + region)).all(1).any():
+        shows_points = ((points_xy >= low) & (points_xy <= low + region)).all(1).any()
+        touches = ((others_xyxy[:, 2:] > low) & (others_xyxy[:, :2] < low + region)).all(1).any()
+        if not shows_points and not touches:
             return geometry.warp_matrix(low + region / 2, region, input_size_wh)
     return None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -73,6 +73,9 @@ class PhotographedPeople(Dataset[Batch]):
         if not persons:
             raise InputError("the data has no person with labelled key points")
         self.persons, self.config, self.augmentation, self.seed = list(persons), config, augmentation, seed
+        self._of_picture: dict[Any, list[Person]] = {}
+        for person in self.persons:
+            self._of_picture.setdefault(person.image_path, []).append(person)
 
     def __len__(self) -> int:
         return len(self.persons)
@@ -115,10 +118,16 @@ class PhotographedPeople(Dataset[Batch]):
         image, reduction = read_reduced(person.image_path, reduction_for(matrix))
         if self.augmentation.empty and rng.random() < self.augmentation.empty:
             size_wh = (image.shape[1] * reduction, image.shape[0] * reduction)
-            empty = crops.empty_matrix(size_wh, person.keypoints_xy, person.visible, size, rng)
+            points = person.keypoints_xy[person.visible > 0]
+            empty = crops.empty_matrix(size_wh, points, self._boxes_beside(person), size, rng)
             matrix, flip = (matrix, flip) if empty is None else (empty, False)
         crop = crops.cut(image, *of_person, matrix, flip, reduction)
         return crops.disguise(crop, self.augmentation, rng, partial(self._patch, place, rng))
+
+    def _boxes_beside(self, person: Person) -> occlusion.Array:
+        """Boxes (N, 4) px of the others in the same picture, as far as they are among these data."""
+        beside = [p.box_xyxy for p in self._of_picture[person.image_path] if p.annotation_id != person.annotation_id]
+        return np.array(beside, dtype=np.float64).reshape(-1, 4)
 
     def _patch(self, index: int, rng: np.random.Generator, size_wh: tuple[int, int]) -> occlusion.Image:
         """A piece (height, width, 3) RGB of another picture of these data; rendered where no other can be read."""
