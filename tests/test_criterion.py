@@ -90,11 +90,12 @@ def test_optimizer_groups():
     assert len(groups) == len(list(model.parameters()))
     for name, parameter in model.named_parameters():
         slow = name.startswith(("encoder.", "decoder.", "keypoint_heads."))
-        assert groups[id(parameter)]["lr"] == pytest.approx(1e-4 if slow else 1e-3), name
+        lr = 1e-2 if name.startswith("score_head.") else 1e-4 if slow else 1e-3
+        assert groups[id(parameter)]["lr"] == pytest.approx(lr), name
         assert groups[id(parameter)]["weight_decay"] == (1e-4 if parameter.ndim > 1 else 0), name
     set_lr(optimizer, 0.5)
     set_lr(optimizer, 0.5)
-    assert {g["lr"] for g in optimizer.param_groups} == {5e-4, 5e-5}
+    assert {g["lr"] for g in optimizer.param_groups} == {5e-4, 5e-5, 5e-3}
 
 
 def test_schedule():

@@ -19,6 +19,8 @@ PAPER_BATCH = 1024
 EMA_DECAY = 0.999
 """The largest."""
 TRANSFORMER = ("encoder.", "decoder.", "keypoint_heads.")
+SCORE_HEAD, SCORE_LR_FACTOR = "score_head.", 10.0
+"""It learns alone, as its gradient stops before the network: one linear layer that has to keep up with what it reads."""
 
 
 def scaled_lr(batch_size: int, lr: float = PAPER_LR, of_batch: int = PAPER_BATCH) -> float:
@@ -29,18 +31,24 @@ def scaled_lr(batch_size: int, lr: float = PAPER_LR, of_batch: int = PAPER_BATCH
 def build_optimizer(
     model: nn.Module, lr: float, weight_decay: float, transformer_lr_factor: float
 ) -> torch.optim.AdamW:
-    """Four groups: transformer or not, weights or biases and norms (which do not decay)."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    """A group for each learning rate (backbone and rest, transformer, score head), twice: biases and norms do not decay."""
+
+    def factor(name: str) -> float:
+        if name.startswith(SCORE_HEAD):
+            return SCORE_LR_FACTOR
+        return transformer_lr_factor if name.startswith(TRANSFORMER) else 1.0
+
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        groups.setdefault((name.startswith(TRANSFORMER), parameter.ndim > 1), []).append(parameter)
+        groups.setdefault((factor(name), parameter.ndim > 1), []).append(parameter)
     return torch.optim.AdamW(
         [
             {
                 "params": parameters,
-                "lr": lr * (transformer_lr_factor if transformer else 1.0),
+                "lr": lr * of_group,
                 "weight_decay": weight_decay if decays else 0.0,
             }
-            for (transformer, decays), parameters in groups.items()
+            for (of_group, decays), parameters in groups.items()
         ],
         betas=(0.9, 0.999),
     )
