@@ -20,7 +20,7 @@ EMA_DECAY = 0.999
 """The largest."""
 TRANSFORMER = ("encoder.", "decoder.", "keypoint_heads.")
 SCORE_HEAD, SCORE_LR_FACTOR = "score_head.", 10.0
-"""It learns alone, as its gradient stops before the network: one linear layer that has to keep up with what it reads."""
+"""It learns alone, as its gradient stops before the network: one layer that has to keep up with what it reads."""
 
 
 def scaled_lr(batch_size: int, lr: float = PAPER_LR, of_batch: int = PAPER_BATCH) -> float:
@@ -31,7 +31,7 @@ def scaled_lr(batch_size: int, lr: float = PAPER_LR, of_batch: int = PAPER_BATCH
 def build_optimizer(
     model: nn.Module, lr: float, weight_decay: float, transformer_lr_factor: float
 ) -> torch.optim.AdamW:
-    """A group for each learning rate (backbone and rest, transformer, score head), twice: biases and norms do not decay."""
+    """A group for each learning rate (transformer, score head, all else), twice: biases and norms do not decay."""
 
     def factor(name: str) -> float:
         if name.startswith(SCORE_HEAD):

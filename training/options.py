@@ -58,7 +58,8 @@ class Recipe:
 
 
 EDGE = Recipe(
-    epochs=60, batch_size=32, lr=5e-4, lr_batch=32, transformer_lr_factor=2.0, warmup_steps=100, clip_grad=0.5, ema=True,
+    epochs=60, batch_size=32, lr=5e-4, lr_batch=32, transformer_lr_factor=2.0, warmup_steps=100, clip_grad=0.5,
+    ema=True,
     augment="strong,rotation_deg=35,scale=0.7..1.4,shift=0.08,half_body=0.1,paste=0.08,erase=0.08,empty=0.05",
 )  # fmt: skip
 RECIPES = {
