@@ -103,6 +103,7 @@ class _Halves:
         return stored if wanted == self.half else self.cast(stored, self.single)
 
     def stored_in_half(self, name: str) -> str:
+        """Name of the half-precision copy of an initializer, made at the first call."""
         from onnx import numpy_helper
 
         key = (name, self.half)
@@ -115,6 +116,7 @@ class _Halves:
         return self.made[key]
 
     def cast(self, name: str, wanted: int) -> str:
+        """Name of a tensor cast to an ONNX type, one cast for all who want it."""
         from onnx import helper
 
         key = (name, wanted)

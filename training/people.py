@@ -32,6 +32,7 @@ def data_names(options: Plan) -> list[str] | str:
 
 
 def training_people(options: Plan, config: PoseConfig, warn: Callable[[str], None]) -> tuple[JoinedPeople, Damage]:
+    """Everybody whom the options name, augmented, and what of the data could not be read; `warn` gets a line each."""
     augmentation, seed = parse_augmentation(options.augment), options.seed
     sets, damage = load_labelled(options.train, config.keypoint_names, warn)
     if options.recipe:
@@ -60,5 +61,6 @@ def _of_recipe(options: Plan, config: PoseConfig, warn: Callable[[str], None]) -
 def validation_people(
     options: Plan, config: PoseConfig, warn: Callable[[str], None]
 ) -> tuple[PhotographedPeople | None, Damage]:
+    """The people of `--val` in plain crops, None without it; otherwise as `training_people`."""
     sets, damage = load_labelled([options.val] if options.val else [], config.keypoint_names, warn)
     return PhotographedPeople(sets[0], config) if sets else None, damage
