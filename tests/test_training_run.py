@@ -180,7 +180,7 @@ def test_backbone_weights_from_a_url(tmp_path, monkeypatch):
 def test_wrong_backbone_weights(tmp_path):
     model = TFPose(PRESETS["tiny"])
     torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "w.pth")
-    with pytest.raises(InputError, match="not weights of torchvision's resnet10") as caught:
+    with pytest.raises(InputError, match="not ImageNet weights of resnet10") as caught:
         load_backbone(model, str(tmp_path / "w.pth"))
     assert len(str(caught.value)) < 500
     for name in ("g.pth", "g.safetensors"):

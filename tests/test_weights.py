@@ -73,7 +73,7 @@ def test_weights_older_than_batch_counters(tmp_path, truth):
 def test_a_missing_tensor_is_named(tmp_path, truth):
     del truth["layer3.0.conv1.weight"]
     torch.save(truth, tmp_path / "w.pth")
-    with pytest.raises(InputError, match=r"not weights of torchvision's resnet10: .*layer3\.0\.conv1\.weight"):
+    with pytest.raises(InputError, match=r"not ImageNet weights of resnet10: .*layer3\.0\.conv1\.weight"):
         loads(tmp_path / "w.pth", truth)
 
 
