@@ -154,7 +154,7 @@ def windows(size_wh: tuple[int, int], aspect: float, padding: float) -> list[Box
 def large_ones(boxes: list[Box]) -> int:
     """How many of `windows` come first: the whole image and the largest."""
     sides = [box[3] - box[1] for box in boxes]
-    return 1 + sum(side > 0.99 * sides[1] for side in sides[1:])
+    return 1 + sum(1 for side in sides[1:] if side > 0.99 * sides[1])
 
 
 def nobody(result: PoseResult) -> PoseResult:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,7 @@ class PoseConfig:
     """What a TFPose network is. Frozen; equal configurations build equal networks."""
 
     backbone: str = "resnet50"
-    """One of `BACKBONES`."""
+    """One of `BACKBONES`, or timm:NAME: a model of the package timm, which must be installed then."""
     backbone_width: int = 64
     """Channels of the backbone's stem, a multiple of 8; all its channels follow in proportion. ResNets of 64 and
     mobile networks of 32 are the published ones (and take their weights); less is for phones and tests."""
@@ -58,8 +59,8 @@ class PoseConfig:
     """Factor by which crops extend the person's box; a property of the training data, kept for deployment."""
 
     def __post_init__(self) -> None:
-        if self.backbone not in BACKBONES:
-            raise ValueError(f"backbone is {self.backbone!r}; legal are {', '.join(BACKBONES)}")
+        if self.backbone not in BACKBONES and not re.fullmatch(r"timm:[\w.]+", str(self.backbone)):
+            raise ValueError(f"backbone is {self.backbone!r}; legal are {', '.join(BACKBONES)} and timm:NAME")
         self._check_integers()
         if self.backbone_width % 8:
             raise ValueError(f"backbone_width is {self.backbone_width}; it must be a positive multiple of 8")

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from runtime.errors import InputError
 from tfpose_edge.model import IMAGENET_MEAN, IMAGENET_STD
+from tfpose_edge.timm_backbone import PREFIX
 from training import networks
 
 URLS = ("http://", "https://", "file://")
@@ -64,7 +65,10 @@ def load_backbone(model: networks.Network, source: str, sha256: str | None = Non
         path = _local(source)
         _check_hash(path, source, sha256)
         weights = _without_classifier(_read(path))
-        if LITE_STEM in weights:
+        if model.config.backbone.startswith(PREFIX):
+            weights = {f"body.{name}": value for name, value in weights.items()}
+            weights = {name: value for name, value in weights.items() if name in model.backbone.state_dict()}
+        elif LITE_STEM in weights:
             weights = _from_lite(weights, model.backbone.state_dict())
         model.backbone.load_state_dict(weights)
     except (OSError, URLError, EOFError, pickle.UnpicklingError, SafetensorError) as error:

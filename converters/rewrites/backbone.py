@@ -33,11 +33,11 @@ def fold_normalisation(graph: ExportGraph) -> None:
 
 
 def fold_batchnorm(graph: ExportGraph) -> None:
-    """Move every BatchNorm of the backbone into the convolution before it."""
+    """Move every BatchNorm of the backbone into the convolution before it; not timm's, some of which hold more."""
     for module in list(graph.network.backbone.modules()):
         previous = ""
         for name, child in list(module.named_children()):
-            if isinstance(child, nn.BatchNorm2d):
+            if type(child) is nn.BatchNorm2d and isinstance(getattr(module, previous, None), nn.Conv2d):
                 setattr(module, previous, fuse_conv_bn_eval(getattr(module, previous), child))
                 setattr(module, name, nn.Identity())
             previous = name

@@ -39,7 +39,7 @@ def fastest(case: Hashable, ways: Mapping[str, Way], unmeasured: str) -> str:
 
 def milliseconds(way: Way) -> float:
     """What a way takes on the current CUDA stream."""
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     start.record()  # type: ignore[no-untyped-call]
     way()
     end.record()  # type: ignore[no-untyped-call]

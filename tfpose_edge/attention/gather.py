@@ -28,7 +28,7 @@ def sample(
     rows, weights, table = corners(value, reference_points, sampling_offsets, attention_logits, spatial_shapes)
     n_pieces = max(1, min(MOST_PIECES, rows.numel() * value.shape[3] // PIECE))
     length = max(1, -(-len(rows) // n_pieces))
-    pieces = zip(rows.split(length), weights.split(length), strict=True)
+    pieces = zip(torch.split(rows, length), torch.split(weights, length), strict=True)
     sums = [torch.bmm(weight[:, None], F.embedding(row, table)) for row, weight in pieces]  # (..., 1, D)
     out = sums[0] if len(sums) == 1 else torch.cat(sums)
     return out.reshape(*sampling_offsets.shape[:2], value.shape[2] * value.shape[3]).to(value.dtype)
