@@ -180,6 +180,7 @@ def convert_one(source: Source, name: str, folder: Path, options: Options, progr
         "rewrites": rewrites,
         "decoder_layers": options.decoder_layers or config.num_decoder_layers,
         "export": export,
+        "presence_score": source.presence_score,
         "provenance": provenance(source.checkpoint, source.training, source.crops_of, packages),
     }
     write_sidecar(path, config, facts, parity, engines)

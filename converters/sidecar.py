@@ -23,7 +23,7 @@ def write_sidecar(
     Args:
         config: of the network inside.
         facts: the keys `input_dtype`, `batch`, `precision`, `sampler`, `rewrites`, `export` (what the format's own
-            `convert` returned) and `provenance`.
+            `convert` returned), `presence_score` and `provenance`.
         parity: how the artifact compares with its checkpoint; None if nothing here runs it.
         engines: name -> whether the comparison ran in it; the version of one that did not is written as null.
     """

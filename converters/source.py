@@ -14,6 +14,7 @@ from converters.accuracy import Labels
 from converters.errors import ConversionError
 from converters.formats import NAIVE_SAMPLER
 from converters.parity import Outputs, reference_outputs
+from converters.presence import presence_score
 from tfpose_edge import TFPose, load_checkpoint, read_provenance
 from training.data import calibration
 from training.data.spec import DataSpec
@@ -35,6 +36,7 @@ class Source:
     calibration: NDArray[np.uint8] | None  # others (M, 3, H, W), for the ranges of int8
     crops_of: str  # what the crops show, in words
     ranges_of: str  # what those of the ranges show; empty without
+    presence_score: float | None  # mean score from which on a crop shows somebody; None: not told by these crops
 
     @property
     def training(self) -> dict[str, Any]:
@@ -74,7 +76,11 @@ def load_source(
     labels = Labels.of(compared, config.keypoint_names, size_wh)
     crops_of = words(data) + (f"; ranges of int8 from {ranges_of}" if is_int8 else "")
     expected = reference_outputs(model, compared.crops)
-    return Source(checkpoint, model, compared.crops, expected, labels, ranges, crops_of, ranges_of if is_int8 else "")
+    empty = calibration.empty_crops(size_wh, data, count)
+    presence = presence_score(expected.scores, reference_outputs(model, empty).scores) if len(empty) else None
+    return Source(
+        checkpoint, model, compared.crops, expected, labels, ranges, crops_of, ranges_of if is_int8 else "", presence
+    )
 
 
 def words(data: str | None) -> str:

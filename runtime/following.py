@@ -18,8 +18,9 @@ WINDOW_STEP = 0.6  # from one window to the next at most, over its sides
 LOOKS_PER_FRAME = 3  # of a search that goes on: what a frame may cost
 MAX_CLOSER_LOOKS = 3  # at a find
 LEAST_SHARE = 0.1  # of the image's shorter side: what is smaller than this is not followed
-SURE_SCORE = 0.5  # mean of the key points under which a frame also looks elsewhere
-BETTER_SCORE = 0.1  # by how much more must be found there
+UNKNOWN_PRESENCE = 0.5  # mean score under which somebody is in doubt, for a network of which nobody measured it
+LOST_BELOW = 0.05  # how far under the measured one the score of somebody who is followed may fall
+BETTER_SCORE = 0.1  # by how much surer one must be of somebody else to change over
 
 Estimate = Callable[[Image, Box | None], PoseResult]  # an image and boxes (N, 4) px -> N persons
 
@@ -27,23 +28,30 @@ Estimate = Callable[[Image, Box | None], PoseResult]  # an image and boxes (N, 4
 class OnePerson:
     """Remembers where the person is. One per video.
 
-    Lost = too few confident key points, or a pose too small to be true. Then the whole image and the largest windows
-    are searched at once, and, if they hold nobody, three places with every further frame: where the person was last,
-    and windows of three sizes in turn. What is found counts when closer looks, at most three, agree with it. While the
-    network is not sure of the one whom it follows, each frame looks into a window, too, and changes over to somebody
-    whom it is clearly surer of.
+    Lost = a mean score clearly below the network's presence score, too few confident key points, or a pose too small to
+    be true. Then the whole image and the largest windows are searched at once, and, if they hold nobody, three places
+    with every further frame: where the person was last, and windows of three sizes in turn. What is found counts when
+    its mean score reaches the presence score and closer looks, at most three, agree with it. While the score of the one
+    whom it follows is below, each frame looks into a window, too, and changes over to somebody of a clearly higher one.
 
     Args:
         estimate: key points of an image for boxes.
         identities: who gets which number.
         aspect: width over height of the network's crops.
         padding: factor by which crops extend boxes.
+        presence: mean score from which on a crop shows somebody; None if nobody measured it for this network.
     """
 
-    def __init__(self, estimate: Estimate, identities: Identities, aspect: float = 0.75, padding: float = 1.25) -> None:
+    def __init__(
+        self, estimate: Estimate, identities: Identities, aspect: float = 0.75, padding: float = 1.25,
+        presence: float | None = None,
+    ) -> None:  # fmt: skip
         self.box_xyxy: Box | None = None  # (4,) px; None = lost
         self._estimate, self._identities = estimate, identities
         self._aspect, self._padding = aspect, padding
+        self._doubt_below = UNKNOWN_PRESENCE if presence is None else presence
+        self._found_from = presence or 0.0
+        self._lost_below = self._found_from - LOST_BELOW
         self._last: Box | None = None  # where the person was before the search
         self._next = 0  # the window to look into next
         self._is_searching, self._is_sure = False, True
@@ -58,12 +66,11 @@ class OnePerson:
         """Look where the person was last, and elsewhere while that is in doubt."""
         elsewhere = [] if self._is_sure else self._next_windows((image.shape[1], image.shape[0]), 1)
         looks = self._estimate(image, np.stack([box_xyxy, *elsewhere]))
-        result, found = choose(looks, np.array([0])), _box(looks, 0)
-        if found is None:
+        result, found, score = choose(looks, np.array([0])), _box(looks, 0), float(looks.scores[0].mean())
+        if found is None or score < self._lost_below:
             self._last = box_xyxy
             return add_times(self._search(image), result)
-        score = float(looks.scores[0].mean())
-        self._is_sure = score >= SURE_SCORE
+        self._is_sure = score >= self._doubt_below
         other = _best(looks, range(1, len(looks)), score + BETTER_SCORE)
         if other is not None:
             closer, box = self._look_closer(image, other, looks)
@@ -76,7 +83,7 @@ class OnePerson:
     def _search(self, image: Image) -> PoseResult:
         """Look at the large windows or the next places; then closer at the best of what was found."""
         wide = self._estimate(image, np.stack(self._places((image.shape[1], image.shape[0]))))
-        found, self.box_xyxy = _best(wide, range(len(wide))), None
+        found, self.box_xyxy = _best(wide, range(len(wide)), self._found_from), None
         if found is not None:
             wide, self.box_xyxy = self._look_closer(image, found, wide)
         self._is_searching, self._is_sure = self.box_xyxy is None, True
@@ -88,7 +95,7 @@ class OnePerson:
         for _ in range(MAX_CLOSER_LOOKS):
             result = add_times(self._estimate(image, box_xyxy[None]), result)
             box = _box(result, 0)
-            if box is None or overlap(box_xyxy, box) < MIN_OVERLAP:
+            if box is None or overlap(box_xyxy, box) < MIN_OVERLAP or result.scores[0].mean() < self._found_from:
                 return result, None
             if overlap(box_xyxy, box) >= SAME_OVERLAP:
                 return result, box_xyxy

@@ -134,7 +134,9 @@ class Pose:
         sigmas = self.sidecar.sigmas
         identities = open_identities(self.tracker, sigmas, source.fps)
         width, height = self.sidecar.input_size_wh
-        follower: OnePerson | Crowd = OnePerson(self._estimate, identities, width / height, self.sidecar.padding)
+        follower: OnePerson | Crowd = OnePerson(
+            self._estimate, identities, width / height, self.sidecar.padding, self.sidecar.presence_score
+        )
         if self.detect is not None:
             follower = Crowd(self._estimate, self.detect, self.detect_every, identities, sigmas)
         if self.smoothing is None:

@@ -17,7 +17,10 @@ MAX_SIDE_PX = 8192  # of a crop
 
 @dataclass(frozen=True)
 class Sidecar:
-    """What a model file cannot say about itself. Every field is a key of the JSON object; other keys are ignored."""
+    """What a model file cannot say about itself. Every field is a key of the JSON object; other keys are ignored.
+
+    A field with a default here may be missing.
+    """
 
     format_version: int  # FORMAT_VERSION
     files: dict[str, str]  # path relative to the artifact's folder, with "/" -> sha256 in hex
@@ -35,6 +38,7 @@ class Sidecar:
     engines: dict[str, str | None]  # engine -> version it was verified with, None = unverified
     parity: dict[str, Any] | None  # distances to the checkpoint in crop pixels, None = unverified
     provenance: dict[str, Any]  # checkpoint, data, versions
+    presence_score: float | None = None  # mean score from which on a crop shows somebody, None = nobody measured it
 
     @classmethod
     def read(cls, artifact: Path) -> Sidecar:
@@ -47,11 +51,13 @@ class Sidecar:
         if version != FORMAT_VERSION:
             raise ModelFileError(f"{path}: format_version is {version!r}, this runtime reads {FORMAT_VERSION}")
         for name, (is_legal, legal) in _LEGAL.items():
+            if name not in values and name in _OPTIONAL:
+                continue
             if name not in values:
                 raise ModelFileError(f"{path}: the key '{name}' is missing ({legal})")
             if not is_legal(values[name]):
                 raise ModelFileError(f"{path}: {name} is {_shortened(values[name])}, legal is {legal}")
-        sidecar = cls(**{field.name: _frozen(values[field.name]) for field in fields(cls)})
+        sidecar = cls(**{field.name: _frozen(values[field.name]) for field in fields(cls) if field.name in values})
         sidecar._check_indices(path)
         return sidecar
 
@@ -174,7 +180,9 @@ _LEGAL: dict[str, tuple[Callable[[Any], bool], str]] = {
     "engines": (_dict_of(lambda v: v is None or _is_name(v)), "an object of engine versions or null"),
     "parity": (lambda v: v is None or isinstance(v, dict), "an object or null"),
     "provenance": (lambda v: isinstance(v, dict), "an object"),
+    "presence_score": (lambda v: v is None or _is_number(v, 0, 1), "a number in 0..1 or null"),
 }
+_OPTIONAL = ("presence_score",)
 
 
 def _shortened(value: Any) -> str:

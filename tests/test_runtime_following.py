@@ -176,6 +176,21 @@ def test_whoever_the_network_is_surer_of_takes_the_place_of_a_doubtful_one():
     assert [len(boxes) for boxes in world.looks] == [1]  # sure again: one look
 
 
+def test_a_score_below_the_network_s_own_limit_is_nobody():
+    """0.9 where somebody is, 0.05 and more elsewhere; somebody who is followed may be a little below the limit."""
+    world = World([100, 50, 220, 350])
+    look = world.look
+    for limit, certainty, expected in ((0.8, 1.0, 1), (0.95, 1.0, 0)):
+        world.look = lambda box, certainty=certainty: (look(box)[0], look(box)[1] * certainty)
+        assert len(OnePerson(world.estimate, PoseIdentities(SIGMAS), presence=limit).see(IMAGE, 0.0)) == expected
+    follower = OnePerson(world.estimate, PoseIdentities(SIGMAS), presence=0.6)
+    counts = []
+    for frame, certainty in enumerate((1.0, 0.65, 0.62, 0.58, 0.65, 0.7)):  # of 0.9: 0.90 0.59 0.56 0.52 0.59 0.63
+        world.look = lambda box, certainty=certainty: (look(box)[0], look(box)[1] * certainty)
+        counts.append(len(follower.see(IMAGE, frame / 30)))
+    assert counts == [1, 1, 1, 0, 0, 1]
+
+
 def test_what_is_too_small_to_be_true_is_nobody():
     """30 px in a picture 360 px high, however sure the network is."""
     world = World([100, 100, 118, 128], least_share=0.0)

@@ -65,6 +65,44 @@ def subjects(
     return first, _photographs(found, rest, input_size_wh, padding) if rest else None
 
 
+def empty_crops(input_size_wh: Size, data: str | None = None, count: int = 64, seed: int = 0) -> NDArray[np.uint8]:
+    """Crops (N, 3, H, W) RGB of places that show nobody, of the same pictures as `subjects`; N is `count` at most.
+
+    A picture that people fill gives none.
+
+    Args:
+        input_size_wh: crop size (width, height) in px.
+        data: DATA, whose pictures are taken evenly, once for each person; None renders.
+        count: how many pictures to try.
+        seed: of the rendered people, and of the places.
+    Raises:
+        InputError: the data set cannot be read, or has no person with labelled key points.
+    """
+    rng = np.random.default_rng([seed, 1])
+    if data is None:
+        people = [render_person(np.random.default_rng([seed, index])) for index in range(count)]
+        scenes = [(p.image, p.keypoints_xy[p.visible > 0], np.zeros((0, 4))) for p in people]
+    else:
+        spec = DataSpec.parse(data)
+        labelled = check_labelled(load_persons(spec), spec)
+        persons = [labelled[place] for place in choose(len(labelled), count, 0)[0]]
+        scenes = [
+            (
+                read_image(person.image_path),
+                person.keypoints_xy[person.visible > 0],
+                np.array([p.box_xyxy for p in labelled if p.image_id == person.image_id and p is not person]),
+            )
+            for person in persons
+        ]
+    found = []
+    for image, points_xy, others in scenes:
+        size_wh = (image.shape[1], image.shape[0])
+        matrix = crops.empty_matrix(size_wh, points_xy, others.reshape(-1, 4), input_size_wh, rng)
+        if matrix is not None:
+            found.append(geometry.warp_image(image, matrix, input_size_wh))
+    return _as_network_sees(found) if found else np.zeros((0, 3, *input_size_wh[::-1]), np.uint8)
+
+
 def choose(total: int, count: int, others: int) -> tuple[list[int], list[int]]:
     """Evenly spread places in 0..total - 1: `count` or all of them, and up to `others` of the rest."""
     chosen = _spread(range(total), count)
