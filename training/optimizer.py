@@ -31,7 +31,10 @@ def scaled_lr(batch_size: int, lr: float = PAPER_LR, of_batch: int = PAPER_BATCH
 def build_optimizer(
     model: nn.Module, lr: float, weight_decay: float, transformer_lr_factor: float
 ) -> torch.optim.AdamW:
-    """A group for each learning rate (transformer, score head, all else), twice: biases and norms do not decay."""
+    """A group for each learning rate (transformer, score head, all else), twice: biases and norms do not decay.
+
+    Parameters that need no gradient are in none.
+    """
 
     def factor(name: str) -> float:
         if name.startswith(SCORE_HEAD):
@@ -40,6 +43,8 @@ def build_optimizer(
 
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         groups.setdefault((factor(name), parameter.ndim > 1), []).append(parameter)
     return torch.optim.AdamW(
         [

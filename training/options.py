@@ -128,6 +128,9 @@ class Options:
     photographs then."""
     teacher: Path | None = None
     """Checkpoint of a larger TFPose to learn from as well: its key points, by their scores, and its heat maps."""
+    scores_only: bool = False
+    """Train the score head alone: key points, and BatchNorm's statistics, stay as they are. With --initial-weights, and
+    with many crops that show nobody (--augment strong,empty=0.5), at the end."""
     freeze_batchnorm: bool = False
     """BatchNorm keeps the statistics that it starts with; its scales and offsets learn. For small batches and, on CPUs,
     for several processes: their losses are then those of one process with the same global batch."""
@@ -186,6 +189,8 @@ def with_defaults(options: Options) -> Plan:
             raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be above 0")
     if options.workers is not None and options.workers < 0:
         raise ValueError(f"--workers is {options.workers}; 0 works in the main process")
+    if options.scores_only and (options.network != "tfpose" or options.initial_weights is None):
+        raise ValueError("--scores-only is for a trained TFPose: it needs --initial-weights, and --network tfpose")
     _check_hash(options)
     check_choice(options.sync_batchnorm, options.freeze_batchnorm, "cuda" if torch.cuda.is_available() else "cpu")
     _check_recipe(options)

@@ -23,7 +23,7 @@ from tfpose_edge.attention import choose_sampler
 from training import engine, figures, metrics, networks
 from training.data.dataset import EpochSampler, in_order, watched
 from training.normalisation import share_statistics, train_mode
-from training.optimizer import average_of, build_optimizer, schedule
+from training.optimizer import SCORE_HEAD, average_of, build_optimizer, schedule
 from training.options import Plan
 from training.people import data_names, training_people, validation_people
 from training.run import Progress, RunFolder
@@ -48,6 +48,9 @@ class Session:
             if options.backbone_weights:
                 with accelerator.local_main_process_first():  # one download per machine
                     load_backbone(self.model, options.backbone_weights, options.backbone_sha256)
+        if options.scores_only:
+            for name, parameter in self.model.named_parameters():
+                parameter.requires_grad_(name.startswith(SCORE_HEAD))
         self.model = self.model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if options.sync_batchnorm and accelerator.num_processes > 1:
             share_statistics(self.model)
@@ -134,7 +137,7 @@ class Session:
 
     def _train_epoch(self) -> bool:
         """The rest of the epoch under way; False when time ran out before its end."""
-        train_mode(self.model, self.options.freeze_batchnorm)
+        train_mode(self.model, self.options.freeze_batchnorm or self.options.scores_only)
         p = self.progress
         self.sampler.epoch, self.sampler.start = p.epoch, p.batch
         loader = engine.loader(self.data, self.sampler, self.options.workers)
