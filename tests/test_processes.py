@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -150,6 +152,20 @@ def test_one_process_that_must_stop_stops_all(mean, stops):
     session.interrupted = True
     Session._must_stop(session)
     assert votes[1] == ([1.0], "mean")
+
+
+@pytest.mark.parametrize(("after_s", "ends"), [(0.2, False), (5.0, True)])
+def test_the_echo_of_ctrl_c_is_no_second_one(after_s, ends, monkeypatch):
+    """torchrun passes on what the terminal has told its processes already: they would end without saving."""
+    clock = iter([100.0, 100.0 + after_s])
+    monkeypatch.setattr("training.session.time.monotonic", lambda: next(clock))
+    session, before = SimpleNamespace(interrupted=False), signal.getsignal(signal.SIGINT)
+    expected = pytest.raises(KeyboardInterrupt) if ends else contextlib.nullcontext()
+    with expected, Session._catching_interrupts(session):
+        signal.raise_signal(signal.SIGINT)
+        assert session.interrupted
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_resuming_with_another_number_of_processes_is_said(tmp_path, capsys):

@@ -30,6 +30,9 @@ from training.run import Progress, RunFolder
 from training.teacher import Teacher
 from training.weights import load_backbone, load_weights
 
+ECHO_S = 1.0
+"""Seconds in which a second Ctrl-C is taken for the first one's echo."""
+
 
 class Session:
     """One run between start and end: network, data, optimiser and progress."""
@@ -120,14 +123,25 @@ class Session:
 
     @contextlib.contextmanager
     def _catching_interrupts(self) -> Iterator[None]:
-        """The first Ctrl-C ends training after the step under way; a second one ends it at once."""
+        """The first Ctrl-C ends training after the step under way; a second one ends it at once.
+
+        torchrun hands every Ctrl-C on to its processes, which the terminal has told already: what comes
+        within `ECHO_S` is the same one.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
+        first = 0.0
+
         def stop(signum: int, frame: object) -> None:
+            nonlocal first
+            now = time.monotonic()
+            if self.interrupted and now - first > ECHO_S:
+                signal.signal(signal.SIGINT, former)
+                signal.raise_signal(signal.SIGINT)
+            first = first if self.interrupted else now
             self.interrupted = True
-            signal.signal(signal.SIGINT, former)
 
         former = signal.signal(signal.SIGINT, stop)
         try:
