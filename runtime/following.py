@@ -16,11 +16,13 @@ from runtime.tracking import MIN_OVERLAP, SAME_OVERLAP, Box, box_around, glide, 
 WINDOW_SHARES = (1.0, 0.65, 0.42)  # of the largest crop inside the image
 WINDOW_STEP = 0.6  # from one window to the next at most, over its sides
 LOOKS_PER_FRAME = 3  # of a search that goes on: what a frame may cost
+WHILE_IN_DOUBT = 2  # windows in each frame beside the one who is followed
 MAX_CLOSER_LOOKS = 3  # at a find
 LEAST_SHARE = 0.1  # of the image's shorter side: what is smaller than this is not followed
 UNKNOWN_PRESENCE = 0.5  # mean score under which somebody is in doubt, for a network of which nobody measured it
 LOST_BELOW = 0.05  # how far under the measured one the score of somebody who is followed may fall
-BETTER_SCORE = 0.1  # by how much surer one must be of somebody else to change over
+DOUBT_ABOVE = 0.1  # how far above it somebody is still in doubt
+BETTER_SCORE = 0.05  # by how much surer one must be of somebody else to change over
 
 Estimate = Callable[[Image, Box | None], PoseResult]  # an image and boxes (N, 4) px -> N persons
 
@@ -32,7 +34,7 @@ class OnePerson:
     be true. Then the whole image and the largest windows are searched at once, and, if they hold nobody, three places
     with every further frame: where the person was last, and windows of three sizes in turn. What is found counts when
     its mean score reaches the presence score and closer looks, at most three, agree with it. While the score of the one
-    whom it follows is below, each frame looks into a window, too, and changes over to somebody of a clearly higher one.
+    whom it follows is hardly above, each frame looks into two windows, too, and changes over to a clearly higher score.
 
     Args:
         estimate: key points of an image for boxes.
@@ -49,7 +51,7 @@ class OnePerson:
         self.box_xyxy: Box | None = None  # (4,) px; None = lost
         self._estimate, self._identities = estimate, identities
         self._aspect, self._padding = aspect, padding
-        self._doubt_below = UNKNOWN_PRESENCE if presence is None else presence
+        self._doubt_below = UNKNOWN_PRESENCE if presence is None else presence + DOUBT_ABOVE
         self._found_from = presence or 0.0
         self._lost_below = self._found_from - LOST_BELOW
         self._last: Box | None = None  # where the person was before the search
@@ -64,7 +66,7 @@ class OnePerson:
 
     def _follow(self, image: Image, box_xyxy: Box) -> PoseResult:
         """Look where the person was last, and elsewhere while that is in doubt."""
-        elsewhere = [] if self._is_sure else self._next_windows((image.shape[1], image.shape[0]), 1)
+        elsewhere = [] if self._is_sure else self._next_windows((image.shape[1], image.shape[0]), WHILE_IN_DOUBT)
         looks = self._estimate(image, np.stack([box_xyxy, *elsewhere]))
         result, found, score = choose(looks, np.array([0])), _box(looks, 0), float(looks.scores[0].mean())
         if found is None or score < self._lost_below:
