@@ -146,10 +146,13 @@ def precision_help() -> str:
 
 
 def mix_help() -> str:
-    """What int8 can mean in which format."""
-    legal = [f"{name}: {' or '.join(row.mixes)}" for name, row in FORMATS.items() if row.mixes]
+    """What int8 and fp16 can mean in which format."""
+    texts = []
+    for precision in ("int8", "fp16"):
+        legal = {name: " or ".join(row.mixes_of(precision)) for name, row in FORMATS.items()}
+        texts.append(f"{precision} ({', '.join(f'{name}: {mixes}' for name, mixes in legal.items() if mixes)})")
     meanings = "; ".join(f"{mix}: {what}" for mix, what in MIXES.items())
-    return f"of int8 ({', '.join(legal)}; default the first, the best measured). {meanings}"
+    return f"of {' and '.join(texts)}; default the first. {meanings}"
 
 
 def rewrite_names(text: str) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ class Options:
     crops: int = 64
     """How many to compare on."""
     mix: str = "auto"
-    """What int8 means: a key of `recipe.MIXES`, or "auto": the format's own."""
+    """What int8 or fp16 means: a key of `recipe.MIXES`, or "auto": the format's own."""
     image_input: bool = False
     """Core ML takes an RGB image; others have no such thing."""
     accept: bool = False
@@ -76,7 +76,7 @@ class Options:
             raise ValueError(f"{name} is not written in {self.precision}; legal are {', '.join(legal)}")
         if self.delegate != "xnnpack" and self.precision != "fp32":
             raise ValueError(f"{self.precision} is for the delegate xnnpack; for {self.delegate}, legal is fp32")
-        mixes = FORMATS[name].mixes if self.precision == "int8" else ()
+        mixes = FORMATS[name].mixes_of(self.precision)
         if self.mix not in ("auto", *mixes):
             raise ValueError(
                 f"{name} has no mix {self.mix!r} of {self.precision}; legal are {', '.join(('auto', *mixes))}"
@@ -94,8 +94,8 @@ class Options:
 
     def recipe_for(self, name: str, calibration: NDArray[np.uint8] | None, progress: Progress) -> Recipe:
         """What that format's `convert` is given; `calibration` are the crops of int8's ranges."""
-        mixes, is_int8 = FORMATS[name].mixes, self.precision == "int8"
-        mix = (mixes[0] if self.mix == "auto" else self.mix) if mixes and is_int8 else None
+        mixes, is_int8 = FORMATS[name].mixes_of(self.precision), self.precision == "int8"
+        mix = (mixes[0] if self.mix == "auto" else self.mix) if mixes else None
         return Recipe(
             precision=self.precision,
             calibration=calibration if is_int8 else None,

@@ -28,11 +28,16 @@ class Format(NamedTuple):
     engine: str  # that runs it, as the sidecar calls it
     precisions: tuple[str, ...] = ("fp32",)  # that it can be written in
     mixes: tuple[str, ...] = ()  # of int8 (`recipe.MIXES`), the best measured first
+    half_mixes: tuple[str, ...] = ()  # of fp16
 
     @property
     def sampler(self) -> str:
         """The one that rewritten graphs hold unless another is asked for."""
         return self.samplers[0]
+
+    def mixes_of(self, precision: str) -> tuple[str, ...]:
+        """Names of `recipe.MIXES` that this format has at a precision, the default first."""
+        return {"int8": self.mixes, "fp16": self.half_mixes}.get(precision, ())
 
     def packages_for(self, precision: str) -> tuple[str, ...]:
         """Those that a precision needs."""
@@ -53,6 +58,7 @@ FORMATS: dict[str, Format] = {
         engine="onnxruntime",
         precisions=("fp32", "fp16", "int8"),
         mixes=("convolutions", "all"),
+        half_mixes=("arithmetic", "storage"),
     ),
     "openvino": Format(
         extension=".xml",

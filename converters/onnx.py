@@ -37,7 +37,7 @@ def convert(graph: ExportGraph, example: Tensor, path: Path, recipe: Recipe) -> 
         raise ConversionError(f"onnx: the model has {proto.ByteSize()} bytes, one file holds {MAX_BYTES}")
     forget_origins(proto)
     if recipe.precision == "fp16":
-        proto = to_half(proto)
+        proto = to_half(proto, weights_only=recipe.mix == "storage")
     elif recipe.calibration is not None:
         proto = quantize_onnx(proto, recipe.calibration, len(example), recipe.mix)
         forget_origins(proto)

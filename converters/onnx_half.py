@@ -23,8 +23,11 @@ LARGE = 1024  # elements of a constant that is stored in half though an operatio
 HALF_MAX = float(np.finfo(np.float16).max)
 
 
-def to_half(proto: Any) -> Any:
+def to_half(proto: Any, weights_only: bool = False) -> Any:
     """The model with half-precision weights and arithmetic; `proto` stays as it was.
+
+    With `weights_only` weights are stored in half and everything is computed in single precision: engines without half
+    arithmetic, which compute so anyway, need not round what passes between two operations.
 
     Raises:
         OverflowError: a weight does not fit.
@@ -33,7 +36,7 @@ def to_half(proto: Any) -> Any:
 
     model = onnx.ModelProto()
     model.CopyFrom(onnx.shape_inference.infer_shapes(proto, strict_mode=True))
-    halves = _Halves(model)
+    halves = _Halves(model, weights_only)
     halves.rewrite()
     del model.graph.value_info[:]
     return model
@@ -42,9 +45,10 @@ def to_half(proto: Any) -> Any:
 class _Halves:
     """One rewriting."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, weights_only: bool) -> None:
         from onnx import TensorProto
 
+        self.weights_only = weights_only
         self.graph, self.single, self.half = model.graph, TensorProto.FLOAT, TensorProto.FLOAT16
         self.constants = {tensor.name: tensor for tensor in self.graph.initializer}
         typed = (*self.graph.value_info, *self.graph.input, *self.graph.output)
@@ -76,6 +80,8 @@ class _Halves:
 
     def fits(self, node: Any) -> bool:
         """Whether a node computes in half."""
+        if self.weights_only:
+            return False
         if node.output[0] in self.precise or self.types.get(node.output[0]) != self.single:
             return False
         if node.op_type in LINEAR:

@@ -20,8 +20,10 @@ MIXES = {
     "convolutions": "convolutions alone do",
     "weights": "weights are stored in eight bits",
     "palette": "weights are stored as indices of palettes of 64 values",
+    "arithmetic": "weights and arithmetic are in half precision, where that is exact enough",
+    "storage": "weights are stored in half precision, arithmetic is single",
 }
-"""What int8 means where a format has several answers; `Format.mixes` says which, the measured best first."""
+"""What int8 and fp16 mean where a format has several answers; `Format.mixes_of` says which, the default first."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,6 @@ class Recipe:
     progress: Callable[[str], None] = lambda line: None
     """What is told about steps that take long."""
     mix: str | None = None
-    """A key of `MIXES` at int8, where the format has any."""
+    """A key of `MIXES`, where the format has any at this precision."""
     image_input: bool = False
     """Core ML: crops come as an RGB image."""
