@@ -49,6 +49,7 @@ def contents(lively, tmp_path_factory):
 def checkpoint(lively, tmp_path, monkeypatch):
     """A checkpoint in a folder of its own; conversions compare few crops."""
     monkeypatch.setattr("training.data.calibration.subjects", blobs(blob_crops(CONFIG, 5)))
+    monkeypatch.setattr("training.data.calibration.empty_crops", lambda *_: blob_crops(CONFIG, 2))
     (tmp_path / "run").mkdir()
     save_checkpoint(tmp_path / "run" / "best.safetensors", lively)
     return tmp_path / "run" / "best.safetensors"
