@@ -26,7 +26,7 @@ table 1 of EfficientNet's (Tan and Le, 2019) without squeeze and excitation and 
 STEM = 32
 """Channels of the stem at the full width."""
 LEVELS = {1: 2, 2: 3, 4: 4}
-"""Stage whose output is C2, C3, C4, C5."""
+"""Stage whose output is C2, C3, C4; the last one's is C5."""
 EPSILON = {"mobilenetv2": 1e-5, "efficientnet_lite0": 1e-3}
 """What BatchNorm adds to variances: what the published weights were trained with."""
 
