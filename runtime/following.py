@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -107,8 +107,7 @@ class OnePerson:
     def _places(self, size_wh: tuple[int, int]) -> list[Box]:
         """Boxes (4,) px to search in this frame."""
         if not self._is_searching:
-            places = windows(size_wh, self._aspect, self._padding)
-            return places[: large_ones(places)]
+            return windows(size_wh, self._aspect, self._padding, WINDOW_SHARES[:1])
         last = [] if self._last is None else [self._last]
         return last + self._next_windows(size_wh, LOOKS_PER_FRAME - len(last))
 
@@ -140,7 +139,9 @@ def add_times(result: PoseResult, earlier: PoseResult) -> PoseResult:
     return replace(result, timing_ms=times)
 
 
-def windows(size_wh: tuple[int, int], aspect: float, padding: float) -> list[Box]:
+def windows(
+    size_wh: tuple[int, int], aspect: float, padding: float, shares: Sequence[float] = WINDOW_SHARES
+) -> list[Box]:
     """Boxes (4,) px to search: the whole image, then those whose crops are windows of it, the largest first.
 
     Windows have the crop's shape and overlap; a row of them ends at the image's edges.
@@ -148,7 +149,7 @@ def windows(size_wh: tuple[int, int], aspect: float, padding: float) -> list[Box
     size = np.array(size_wh, dtype=np.float64)
     largest = np.array([aspect, 1.0]) * min(size[1], size[0] / aspect)
     boxes = [np.array([0.0, 0, *size_wh])]
-    for share in WINDOW_SHARES:
+    for share in shares:
         sides, rest = share * largest, size - share * largest
         numbers = np.ceil(np.maximum(rest, 0) / (WINDOW_STEP * sides) - 1e-9).astype(int) + 1
         starts = [np.linspace(0, extent, number) for extent, number in zip(rest, numbers, strict=True)]
@@ -158,12 +159,6 @@ def windows(size_wh: tuple[int, int], aspect: float, padding: float) -> list[Box
                 middle = np.array([x, y]) + sides / 2
                 boxes.append(np.concatenate([middle - half, middle + half]))
     return boxes
-
-
-def large_ones(boxes: list[Box]) -> int:
-    """How many of `windows` come first: the whole image and the largest."""
-    sides = [box[3] - box[1] for box in boxes]
-    return 1 + sum(1 for side in sides[1:] if side > 0.99 * sides[1])
 
 
 def nobody(result: PoseResult) -> PoseResult:

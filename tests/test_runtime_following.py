@@ -12,7 +12,7 @@ from conftest import dots_image, write_centroid_onnx
 import runtime
 from runtime.crowd import Crowd, merge
 from runtime.detections import Detections
-from runtime.following import OnePerson, large_ones, windows
+from runtime.following import WINDOW_SHARES, OnePerson, windows
 from runtime.geometry import box_to_center_scale
 from runtime.identities import MEMORY_S, PoseIdentities, open_identities
 
@@ -21,7 +21,7 @@ SIZE_WH = (640, 360)
 SHAPE = np.array([[0.5, 0.05], [0.3, 0.6], [0.7, 0.95]])  # of a pose in its box
 IMAGE = np.zeros((SIZE_WH[1], SIZE_WH[0], 3), np.uint8)
 WINDOWS = windows(SIZE_WH, 0.75, 1.25)
-N_LARGE = large_ones(WINDOWS)
+N_LARGE = len(windows(SIZE_WH, 0.75, 1.25, WINDOW_SHARES[:1]))
 
 
 class World:
@@ -142,7 +142,7 @@ def test_windows_cover_the_image_at_each_size_and_overlap(size_wh, aspect):
         assert scale[0] / scale[1] == pytest.approx(aspect)
         assert (regions[-1] > -1e-6).all() and (regions[-1][2:] < np.array(size_wh) + 1e-6).all()
     heights = np.array([region[3] - region[1] for region in regions])
-    assert large_ones(found) == 1 + np.isclose(heights, heights.max()).sum()
+    assert len(windows(size_wh, aspect, 1.25, WINDOW_SHARES[:1])) == 1 + np.isclose(heights, heights.max()).sum()
     for height in heights.max() * np.array([1, 0.65, 0.42]):
         covered = np.zeros((size_wh[1], size_wh[0]), int)
         rows = np.isclose(heights, height)
