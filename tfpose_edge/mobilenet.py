@@ -103,6 +103,11 @@ class MobileNet(nn.Module):
         """The first convolution, under ResNet's name for it."""
         return cast(nn.Conv2d, cast(nn.Sequential, self.features[0])[0])
 
+    def up_to(self, level: int) -> list[nn.Module]:
+        """What computes C2 to C_`level`."""
+        last = next(index for index, given in self.levels.items() if given == level)
+        return list(self.features[: last + 1])
+
     def forward(self, x: Tensor) -> dict[int, Tensor]:
         """(B, 3, H, W) -> {2: C2, ..., 5: C5}, C_l being (B, channels[l], H / 2 ** l, W / 2 ** l)."""
         features = {}

@@ -87,6 +87,10 @@ class ResNet(nn.Module):
             self.channels[stage + 2] = in_channels
         self.apply(_initialise)
 
+    def up_to(self, level: int) -> list[nn.Module]:
+        """What computes C2 to C_`level`."""
+        return [self.conv1, self.bn1, *(cast(nn.Module, getattr(self, f"layer{i - 1}")) for i in range(2, level + 1))]
+
     def forward(self, x: Tensor) -> dict[int, Tensor]:
         """(B, 3, H, W) -> {2: C2, ..., 5: C5}, C_l being (B, channels[l], H / 2 ** l, W / 2 ** l)."""
         x = self.maxpool(torch.relu(self.bn1(self.conv1(x))))

@@ -35,6 +35,14 @@ class TimmBackbone(nn.Module):
         """The first convolution, under ResNet's name for it."""
         return next(module for module in self.body.modules() if isinstance(module, nn.Conv2d))
 
+    def up_to(self, level: int) -> list[nn.Module]:
+        """What computes C2 to C_`level`: unknown for less than the whole network. ValueError then."""
+        if level < max(self.channels):
+            raise ValueError(
+                f"which layers of a model of timm compute C2 to C{level} is unknown; all of them do C2 to C5"
+            )
+        return [self.body]
+
     def forward(self, x: Tensor) -> dict[int, Tensor]:
         """(B, 3, H, W) -> {2: C2, ..., 5: C5}, C_l being (B, channels[l], H / 2 ** l, W / 2 ** l)."""
         maps = cast(list[Tensor], self.body(x))

@@ -26,10 +26,9 @@ def share_statistics(network: nn.Module) -> None:
 def train_mode(network: nn.Module, freeze: bool) -> None:
     """Train mode; with `freeze` every BatchNorm normalises by the running statistics that it has, and keeps them.
 
-    Its scales and offsets still learn.
+    Its scales and offsets still learn. BatchNorms whose scales need no gradient keep their statistics in any case.
     """
     network.train()
-    if freeze:
-        for module in network.modules():
-            if isinstance(module, _BatchNorm):
-                module.eval()
+    for module in network.modules():
+        if isinstance(module, _BatchNorm) and (freeze or not module.weight.requires_grad):
+            module.eval()

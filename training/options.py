@@ -131,6 +131,9 @@ class Options:
     scores_only: bool = False
     """Train the score head alone: key points, and BatchNorm's statistics, stay as they are. With --initial-weights, and
     with many crops that show nobody (--augment strong,empty=0.5), at the end."""
+    freeze_backbone: Literal[2, 3, 4, 5] | None = None
+    """Leave the backbone as it is up to this feature level, statistics and all: 2 is C2, of stride 4, whose gradients
+    cost most. With --backbone-weights or --initial-weights."""
     freeze_batchnorm: bool = False
     """BatchNorm keeps the statistics that it starts with; its scales and offsets learn. For small batches and, on CPUs,
     for several processes: their losses are then those of one process with the same global batch."""
@@ -191,6 +194,8 @@ def with_defaults(options: Options) -> Plan:
         raise ValueError(f"--workers is {options.workers}; 0 works in the main process")
     if options.scores_only and (options.network != "tfpose" or options.initial_weights is None):
         raise ValueError("--scores-only is for a trained TFPose: it needs --initial-weights, and --network tfpose")
+    if options.freeze_backbone and not (options.initial_weights or options.backbone_weights):
+        raise ValueError("--freeze-backbone keeps weights: it needs --initial-weights or --backbone-weights")
     _check_hash(options)
     check_choice(options.sync_batchnorm, options.freeze_batchnorm, "cuda" if torch.cuda.is_available() else "cpu")
     _check_recipe(options)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from torch import nn
 from tqdm import tqdm
 
 from runtime.errors import InputError
@@ -51,9 +52,8 @@ class Session:
             if options.backbone_weights:
                 with accelerator.local_main_process_first():  # one download per machine
                     load_backbone(self.model, options.backbone_weights, options.backbone_sha256)
-        if options.scores_only:
-            for name, parameter in self.model.named_parameters():
-                parameter.requires_grad_(name.startswith(SCORE_HEAD))
+        for parameter in _frozen(self.model, options):
+            parameter.requires_grad_(False)
         self.model = self.model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if options.sync_batchnorm and accelerator.num_processes > 1:
             share_statistics(self.model)
@@ -151,7 +151,7 @@ class Session:
 
     def _train_epoch(self) -> bool:
         """The rest of the epoch under way; False when time ran out before its end."""
-        train_mode(self.model, self.options.freeze_batchnorm or self.options.scores_only)
+        train_mode(self.model, self.options.freeze_batchnorm)
         p = self.progress
         self.sampler.epoch, self.sampler.start = p.epoch, p.batch
         loader = engine.loader(self.data, self.sampler, self.options.workers)
@@ -266,3 +266,12 @@ class Session:
     def _say(self, text: str) -> None:
         if self.accelerator.is_main_process:
             tqdm.write(text, file=sys.stderr)
+
+
+def _frozen(model: networks.Network, options: Plan) -> list[nn.Parameter]:
+    """What stays as it is."""
+    if options.scores_only:
+        return [parameter for name, parameter in model.named_parameters() if not name.startswith(SCORE_HEAD)]
+    if options.freeze_backbone is None:
+        return []
+    return [parameter for module in model.backbone.up_to(options.freeze_backbone) for parameter in module.parameters()]
