@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import Any
 
@@ -9,11 +10,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.geometry import Array, Image, invert_matrix, warp_image, warp_matrices
+from runtime.geometry import Array, Image, crop_region
 
 # OpenCV 5 warps 4 channels three times as fast as 3, with the same numbers; OpenCV 4 is as fast with 3. The region that
 # a crop shows is given a fourth channel where that costs less than it saves: up to so many of its pixels per crop pixel
 FOUR_CHANNELS_BELOW = 16 if int(cv2.__version__.split(".")[0]) >= 5 else 0
+Region = tuple[float, float, float, float]  # x1, y1, x2, y2 px
 REGION_MARGIN_PX = 2  # bilinear interpolation looks one pixel further
 
 
@@ -32,35 +34,40 @@ class Cropper:
             boxes_xyxy: (N, 4) px.
             rows: of the buffer, at least N; those behind the crops are zeros.
         Returns:
-            crops (rows, 3, H, W) RGB, the thread's buffer; matrices (N, 2, 3) image -> crop.
+            crops (rows, 3, H, W) RGB, the thread's buffer; the regions (N, 4) px of the image that they show.
         """
         buffers = self._buffers(rows)
-        matrices, regions = warp_matrices(boxes_xyxy, self.input_size_wh, self.padding)
-        for row, region in enumerate(pixels_of(regions, image).tolist()):
-            self._cut_one(image, matrices[row], region, buffers, row)
-        buffers.crops[len(boxes_xyxy) : rows] = 0
-        return buffers.crops[:rows], matrices
+        regions = [crop_region(box, self.input_size_wh, self.padding) for box in boxes_xyxy.tolist()]
+        for row, region in enumerate(regions):
+            self._cut_one(image, region, buffers, row)
+        buffers.crops[len(regions) : rows] = 0
+        return buffers.crops[:rows], np.array(regions, dtype=np.float64).reshape(-1, 4)
 
-    def _cut_one(self, image: Image, matrix: Array, region_xyxy: list[int], buffers: Buffers, row: int) -> None:
+    def _cut_one(self, image: Image, region_xyxy: Region, buffers: Buffers, row: int) -> None:
         """Warp, and write the planes of RGB into the buffer's row."""
         x1, y1, x2, y2 = region_xyxy
-        is_small = (x2 - x1) * (y2 - y1) < FOUR_CHANNELS_BELOW * self.input_size_wh[0] * self.input_size_wh[1]
+        width, height = self.input_size_wh
+        left, top, right, bottom = pixels_of(region_xyxy, image)
+        is_small = (right - left) * (bottom - top) < FOUR_CHANNELS_BELOW * width * height
         if is_small:
-            image = cv2.cvtColor(image[y1:y2, x1:x2], cv2.COLOR_BGR2BGRA)  # type: ignore[assignment]
-            matrix = matrix.copy()
-            matrix[:, 2] += matrix[:, 0] * x1 + matrix[:, 1] * y1
+            shown = cv2.cvtColor(image[top:bottom, left:right], cv2.COLOR_BGR2BGRA)
+        else:
+            shown, left, top = image, 0, 0
+        scale_x, scale_y = width / (x2 - x1), height / (y2 - y1)
+        matrix = np.array(  # between pixel indices, as in `warp_image`
+            [[scale_x, 0, (left + 0.5 - x1) * scale_x - 0.5], [0, scale_y, (top + 0.5 - y1) * scale_y - 0.5]]
+        )
         patch = buffers.patches[is_small]
-        warp_image(image, matrix, self.input_size_wh, out=patch)
+        cv2.warpAffine(shown, matrix, self.input_size_wh, dst=patch, flags=cv2.INTER_LINEAR)
         red, green, blue = buffers.planes if buffers.planes is not None else buffers.crops[row]
         cv2.split(patch, [blue, green, red, buffers.spare] if is_small else [blue, green, red])
         if buffers.planes is not None:
             np.copyto(buffers.crops[row], buffers.planes)
 
-    def to_image(self, keypoints: NDArray[np.float32], matrices: Array) -> NDArray[np.float32]:
-        """Fractions of the crops (N, K, 2) -> image px (N, K, 2), through the inverse of each crop's matrix."""
-        crop_xy = keypoints * np.array(self.input_size_wh, dtype=np.float64)
-        inverse = invert_matrix(matrices)
-        return (crop_xy @ inverse[:, :, :2].swapaxes(1, 2) + inverse[:, None, :, 2]).astype(np.float32)
+    def to_image(self, keypoints: NDArray[np.float32], regions_xyxy: Array) -> NDArray[np.float32]:
+        """Fractions of the crops (N, K, 2) -> image px (N, K, 2), given the regions (N, 4) px that the crops show."""
+        low, high = regions_xyxy[:, None, :2], regions_xyxy[:, None, 2:]
+        return (low + keypoints * (high - low)).astype(np.float32)
 
     def _buffers(self, rows: int) -> Buffers:
         """This thread's, with at least so many rows of crops."""
@@ -81,9 +88,12 @@ class Buffers:
         self.spare = np.empty((height, width), dtype=np.uint8)  # the fourth channel
 
 
-def pixels_of(regions_xyxy: Array, image: Image) -> NDArray[np.int64]:
-    """The pixels (N, 4), x1, y1, x2, y2, of an image that crops of these regions (N, 4) px look at; never none."""
+def pixels_of(region_xyxy: Region, image: Image) -> tuple[int, int, int, int]:
+    """The pixels, x1, y1, x2, y2, of an image that a crop of this region looks at; at least one."""
     height, width = image.shape[:2]
-    low = np.clip(np.floor(regions_xyxy[:, :2]) - REGION_MARGIN_PX, 0, [width - 1, height - 1])
-    high = np.clip(np.ceil(regions_xyxy[:, 2:]) + REGION_MARGIN_PX, low + 1, [width, height])
-    return np.hstack([low, high]).astype(np.int64)
+    x1, y1, x2, y2 = region_xyxy
+    left = min(max(math.floor(x1) - REGION_MARGIN_PX, 0), width - 1)
+    top = min(max(math.floor(y1) - REGION_MARGIN_PX, 0), height - 1)
+    right = min(max(math.ceil(x2) + REGION_MARGIN_PX, left + 1), width)
+    bottom = min(max(math.ceil(y2) + REGION_MARGIN_PX, top + 1), height)
+    return left, top, right, bottom

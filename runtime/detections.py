@@ -42,5 +42,5 @@ def check_detections(found: Any, image_size_wh: tuple[int, int]) -> Detections:
         raise InputError(f"the detector gave {rows.shape}, legal are finite boxes (N, 4), or (N, 5) with scores")
     boxes = np.clip(rows[:, :4], 0, [*image_size_wh, *image_size_wh])
     scores = rows[:, 4] if rows.shape[1] == 5 else np.ones(len(rows))
-    usable = [row for row in np.argsort(-scores, kind="stable") if not box_problem(boxes[row], image_size_wh)]
+    usable = [row for row in np.argsort(-scores, kind="stable") if not box_problem(boxes[row].tolist(), image_size_wh)]
     return Detections(boxes[usable], scores[usable])

@@ -6,6 +6,9 @@ spans [0, width] x [0, height]. Only `warp_image` shifts the matrix to OpenCV's 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -56,21 +59,19 @@ def warp_matrix(
     return np.column_stack([linear, offset])
 
 
-def warp_matrices(boxes_xyxy: Array, input_size_wh: tuple[int, int], padding: float) -> tuple[Array, Array]:
-    """Matrices (N, 2, 3) of `warp_matrix(*box_to_center_scale(box, ...))` for boxes (N, 4) px, all at once.
+def crop_region(
+    box_xyxy: Sequence[float], input_size_wh: tuple[int, int], padding: float
+) -> tuple[float, float, float, float]:
+    """What the crop of a box shows, as x1, y1, x2, y2 px of the image: `box_to_center_scale`'s answer in plain floats.
 
-    Returns:
-        the matrices, and the regions (N, 4) xyxy px that the crops show.
+    A crop that is not turned maps this region onto itself: `warp_matrix` of center and scale does the same.
     """
-    size = np.array(input_size_wh, dtype=np.float64)
-    sides = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
-    center = (boxes_xyxy[:, 2:] + boxes_xyxy[:, :2]) / 2
-    width = np.maximum(sides[:, 0], sides[:, 1] * size[0] / size[1])
-    scale = np.stack([width, width * size[1] / size[0]], axis=1) * padding
-    matrices = np.zeros((len(boxes_xyxy), 2, 3))
-    matrices[:, (0, 1), (0, 1)] = size / scale
-    matrices[:, :, 2] = size / 2 - center * size / scale
-    return matrices, np.hstack([center - scale / 2, center + scale / 2])
+    x1, y1, x2, y2 = box_xyxy
+    aspect = input_size_wh[0] / input_size_wh[1]
+    width = max(x2 - x1, (y2 - y1) * aspect)
+    half_width, half_height = width * padding / 2, width / aspect * padding / 2
+    x, y = (x1 + x2) / 2, (y1 + y2) / 2
+    return x - half_width, y - half_height, x + half_width, y + half_height
 
 
 def invert_matrix(matrix: Array) -> Array:
@@ -93,34 +94,23 @@ def warp_image(image: Image, matrix: Array, input_size_wh: tuple[int, int], out:
 
 def refuse_bad_boxes(boxes_xyxy: Array, image_size_wh: tuple[int, int]) -> None:
     """InputError names the first of the boxes (N, 4) px that no crop can be cut for, and says why."""
-    if _are_plainly_good(boxes_xyxy, image_size_wh):
-        return
-    for row, box in enumerate(boxes_xyxy):
+    for row, box in enumerate(boxes_xyxy.tolist()):
         problem = box_problem(box, image_size_wh)
         if problem:
-            raise InputError(f"boxes_xyxy[{row}] is {box.tolist()}: {problem}")
+            raise InputError(f"boxes_xyxy[{row}] is {box}: {problem}")
 
 
-def _are_plainly_good(boxes_xyxy: Array, image_size_wh: tuple[int, int]) -> bool:
-    """Whether all boxes lie around the image and are a pixel large at least, so that `box_problem` finds nothing."""
-    low, high = boxes_xyxy[:, :2], boxes_xyxy[:, 2:]
-    good = (
-        (high - low >= 1) & (high > 0) & (low < image_size_wh) & (low > -MAX_COORDINATE_PX) & (high < MAX_COORDINATE_PX)
-    )
-    return bool(good.all())
-
-
-def box_problem(box_xyxy: Array, image_size_wh: tuple[int, int]) -> str:
-    """Why a box (4,) px cannot be used, "" if it can."""
-    x1, y1, x2, y2 = box_xyxy.tolist()
+def box_problem(box_xyxy: Sequence[float], image_size_wh: tuple[int, int]) -> str:
+    """Why a box, x1, y1, x2, y2 px, cannot be used, "" if it can."""
+    x1, y1, x2, y2 = box_xyxy
     width, height = image_size_wh
-    if not np.isfinite(box_xyxy).all():
+    if not all(map(math.isfinite, box_xyxy)):
         return "not finite"
     if x2 <= x1 or y2 <= y1:
         return "inverted or empty, legal is x1 < x2 and y1 < y2"
     if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
         return f"fully outside the image of {width} x {height} px"
-    if np.abs(box_xyxy).max() > MAX_COORDINATE_PX:
+    if max(map(abs, box_xyxy)) > MAX_COORDINATE_PX:
         return f"further than {MAX_COORDINATE_PX:.0f} px from the image's corner"
     if max(x2 - x1, y2 - y1) < 1:
         return "smaller than a pixel"

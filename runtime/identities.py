@@ -53,8 +53,9 @@ class PoseIdentities:
         if self.known and len(ids):
             poses = similarities(np.stack([one.keypoints_xy for one in self.known]), keypoints_xy, self.sigmas)
             self._match(ids, poses, SAME_PERSON_OKS)
-            boxes = overlaps(np.stack([one.box_xyxy for one in self.known]), boxes_xyxy)
-            self._match(ids, boxes, SAME_PERSON_OVERLAP)
+            if not ids.all():
+                boxes = overlaps(np.stack([one.box_xyxy for one in self.known]), boxes_xyxy)
+                self._match(ids, boxes, SAME_PERSON_OVERLAP)
         for row in np.flatnonzero(ids == 0):
             self._last += 1
             ids[row] = self._last

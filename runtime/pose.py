@@ -151,11 +151,11 @@ class Pose:
         boxes = check_boxes(boxes_xyxy, image_size_wh)
         started = time.perf_counter()
         rows = -(-len(boxes) // self.sidecar.batch) * self.sidecar.batch  # whole batches
-        crops, matrices = self._cropper.cut(image, boxes, rows)
+        crops, regions = self._cropper.cut(image, boxes, rows)
         cut = time.perf_counter()
         keypoints, scores = self._infer(crops, len(boxes))
         inferred = time.perf_counter()
-        keypoints_xy = self._cropper.to_image(keypoints, matrices)
+        keypoints_xy = self._cropper.to_image(keypoints, regions)
         decoded = time.perf_counter()
         return PoseResult(
             keypoints_xy=keypoints_xy,
@@ -175,6 +175,8 @@ class Pose:
         for start in range(0, len(crops), batch):
             rows = slice(start, start + batch)
             keypoints[rows], scores[rows] = self._infer_batch(crops[rows])
+        if not (np.isfinite(keypoints).all() and np.isfinite(scores).all()):
+            raise ModelFileError(f"{self.path}: gives key points or scores that are not finite")
         return keypoints[:num_boxes], scores[:num_boxes]
 
     def _infer_batch(self, crops: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -194,8 +196,6 @@ class Pose:
         if keypoints.shape != (*expected, 2) or scores.shape != expected:
             given = f"key points {keypoints.shape} and scores {scores.shape}"
             raise ModelFileError(f"{self.path}: gives {given}, its sidecar says (batch, key points) = {expected}")
-        if not (np.isfinite(keypoints).all() and np.isfinite(scores).all()):
-            raise ModelFileError(f"{self.path}: gives key points or scores that are not finite")
 
     def close(self) -> None:
         """Give the engine's memory back; a second time does nothing."""

@@ -257,7 +257,7 @@ def test_boxes_outside_the_picture_are_refused(edited, tmp_path, checkpoint, suf
 )
 def test_a_checkpoint_refuses_the_boxes_that_the_runtime_refuses(checkpoint, box):
     image, boxes = np.zeros((40, 30, 3), np.uint8), np.array([[0, 0, 9, 9], box], float)
-    problem = box_problem(boxes[1], (30, 40))
+    problem = box_problem(boxes[1].tolist(), (30, 40))
     with pytest.raises(InputError, match=rf"^boxes_xyxy\[1\] is .*: {re.escape(problem)}$"):
         CheckpointPredictor(checkpoint)(image, boxes)
 
