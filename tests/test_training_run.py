@@ -54,6 +54,13 @@ def test_a_run_leaves_what_the_contract_says(tmp_path):
     assert model.config == PRESETS["tiny"]
 
 
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    with RunFolder(tmp_path / "run").held(), pytest.raises(InputError, match="another run writes into it"):
+        train(options(tmp_path, output=tmp_path / "run"))
+    assert not (tmp_path / "run" / "config.json").exists()
+    train(options(tmp_path, output=tmp_path / "run"))
+
+
 def test_resume_continues_exactly(tmp_path, monkeypatch):
     """With dropout and averaged weights, stopped within the second epoch, and with a half-written log line."""
     monkeypatch.setitem(PRESETS, "tiny", dataclasses.replace(PRESETS["tiny"], dropout=0.1))

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from runtime.errors import InputError
 
@@ -46,6 +48,16 @@ class RunFolder:
     def has_state(self) -> bool:
         """Whether there is something to resume."""
         return self._state.is_file()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Make the folder and keep other runs out of it; InputError while one is in it. Its lock ends with the process."""
+        self._state.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self._state.with_name(".lock"), timeout=0):
+                yield
+        except Timeout:
+            raise InputError(f"{self.path}: another run writes into it; choose another --output") from None
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Make the folder and write config.json: the network's configuration and the run's options."""

@@ -14,6 +14,7 @@ metrics.jsonl, curves.png and state/.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 import traceback
@@ -60,15 +61,16 @@ def train(options: Options) -> Path:
     run = RunFolder(plan.output)
     _check_run(run, plan)
     session = Session(plan, run, accelerator)
-    if plan.resume:
-        session.resume()
-    if accelerator.is_main_process:
-        if not plan.resume:
-            run.clear()
-        config = dataclasses.asdict(configuration(plan.preset, plan.change))
-        run.write_config({"config": config, "options": _fixed_options(plan), "steps": session.steps})
-    accelerator.wait_for_everyone()
-    session.run_epochs()
+    with run.held() if accelerator.is_main_process else contextlib.nullcontext():
+        if plan.resume:
+            session.resume()
+        if accelerator.is_main_process:
+            if not plan.resume:
+                run.clear()
+            config = dataclasses.asdict(configuration(plan.preset, plan.change))
+            run.write_config({"config": config, "options": _fixed_options(plan), "steps": session.steps})
+        accelerator.wait_for_everyone()
+        session.run_epochs()
     return plan.output
 
 
