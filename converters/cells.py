@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from converters.conversion import Converted, Options, Progress, check_all, convert_one
 from converters.formats import FORMATS
@@ -114,7 +115,7 @@ def time_all(cells: Sequence[Cell], source: Source, threads: int, rounds: int, p
     for cell in cells:
         if cell.converted is not None:
             try:
-                opened[id(cell)] = (cell, Timed(cell.converted.file, threads, source))
+                opened[id(cell)] = (cell, Timed(cell.converted.file, threads, source.crops))
             except PoseError as error:
                 if threads == 1 and str(error) not in cell.notes:
                     cell.notes.append(str(error).replace(f"{cell.converted.file.parent}{os.sep}", ""))
@@ -130,11 +131,11 @@ def time_all(cells: Sequence[Cell], source: Source, threads: int, rounds: int, p
 class Timed:
     """An opened artifact whose inferences are timed."""
 
-    def __init__(self, path: Path, threads: int, source: Source) -> None:
+    def __init__(self, path: Path, threads: int, crops: NDArray[np.uint8]) -> None:
         sidecar = Sidecar.read(path)
         self.backend: Backend = open_backend(path, threads=threads)
         self.batch, dtype = sidecar.batch, sidecar.input_dtype
-        self.crops = np.ascontiguousarray(np.resize(source.crops, (self.batch * 8, *source.crops.shape[1:])), dtype)
+        self.crops = np.ascontiguousarray(np.resize(crops, (self.batch * 8, *crops.shape[1:])), dtype)
         self.wall: list[float] = []
         self.processor: list[float] = []
 

@@ -51,7 +51,7 @@ class RunFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Make the folder and keep other runs out of it; InputError while one is in it. Its lock ends with the process."""
+        """Make the folder and keep other runs out of it, until the process ends; InputError while one is in it."""
         self._state.parent.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self._state.with_name(".lock"), timeout=0):
