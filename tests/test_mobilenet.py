@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from converters.conversion import Options, convert_checkpoint
 from tfpose_edge import PRESETS, TFPose, load_checkpoint, save_checkpoint
 from tfpose_edge.flops import count_gmacs
 from tfpose_edge.mobilenet import InvertedResidual, MobileNet
@@ -142,3 +143,12 @@ def test_checkpoint_round_trip(tmp_path):
     save_checkpoint(tmp_path / "edge.safetensors", model)
     again, crops = load_checkpoint(tmp_path / "edge.safetensors"), torch.rand(1, 3, 64, 64) * 255
     assert again.config == SMALL and torch.equal(again(crops).keypoints, model(crops).keypoints)
+
+
+def test_core_ml_and_onnx_take_a_whole_mobile_network(tmp_path):
+    """ReLU6, depthwise convolutions and 5x5 kernels included: parity is within the limit, or nothing is written."""
+    checkpoint = tmp_path / "mobile.safetensors"
+    save_checkpoint(checkpoint, TFPose(dataclasses.replace(SMALL, backbone="efficientnet_lite0")))
+    converted = convert_checkpoint(checkpoint, ["coreml", "onnx"], tmp_path / "out", Options(crops=4))
+    assert [one.file.exists() for one in converted] == [True, True]
+    assert all(one.parity is not None and one.parity.max_px < 0.05 for one in converted)
