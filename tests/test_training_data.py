@@ -16,7 +16,7 @@ from runtime.errors import InputError
 from runtime.skeleton import COCO_17, LSP_14, flip_order
 from tfpose_edge import PRESETS, PoseConfig
 from training.data import crops, show
-from training.data.calibration import calibration_crops, choose, subjects
+from training.data.calibration import calibration_crops
 from training.data.crops import Augmentation
 from training.data.dataset import EpochSampler, JoinedPeople, PhotographedPeople, RenderedPeople, in_order
 from training.data.picture import read_image
@@ -260,17 +260,6 @@ def test_in_order_visits_everything_once():
     assert in_order(5, 2) == [[(0, 0), (0, 1)], [(0, 2), (0, 3)], [(0, 4)]]
 
 
-def test_calibration_crops_are_those_of_the_runtime(data):
-    made = calibration_crops((96, 128), 1.25, data, count=4)
-    assert made.shape == (4, 3, 128, 96) and made.dtype == np.uint8 and made.flags["C_CONTIGUOUS"]
-    person = load_persons(DataSpec.parse(data)).labelled[0]
-    matrix = geometry.warp_matrix(*geometry.box_to_center_scale(person.box_xyxy, (96, 128)), (96, 128))
-    expected = geometry.warp_image(read_image(person.image_path), matrix, (96, 128))[..., ::-1]
-    np.testing.assert_array_equal(made[0].transpose(1, 2, 0), expected)
-    rendered = calibration_crops((96, 128), 1.25, count=3)
-    assert rendered.shape == (3, 3, 128, 96) and not np.array_equal(rendered[0], rendered[1])
-
-
 def test_contact_sheet_of_augmented_crops(data, tmp_path, capsys):
     picture = tmp_path / "sheet.png"
     assert show.main(["--data", data, "--rendered", "4", "--columns", "2", "--output", str(picture)]) == 0
@@ -289,22 +278,3 @@ def test_contact_sheet_where_none_can_be_written(tmp_path, capsys, monkeypatch):
         assert show.main(["--output", str(tmp_path / target)]) == 4
         assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
-
-
-def test_people_to_compare_on_are_not_those_of_the_ranges():
-    chosen, rest = choose(100, 64, 64)
-    assert len(chosen) == 64 and len(rest) == 36 and set(chosen) | set(rest) == set(range(100))
-    assert choose(100, 64, 0) == (chosen, [])
-    assert [len(places) for places in choose(1000, 64, 64)] == [64, 64]
-    assert choose(70, 64, 64)[1] == [] and choose(5, 64, 64) == (list(range(5)), [])
-
-
-def test_subjects_come_with_their_truth(data):
-    compared, others = subjects((96, 128), 1.25, data, count=3)
-    persons = load_persons(DataSpec.parse(data)).labelled
-    assert others is None and compared.truth.names == COCO_17
-    assert compared.truth.persons[0].annotation_id == persons[0].annotation_id
-    np.testing.assert_array_equal(compared.matrices[0], crops.person_matrix(persons[0].box_xyxy, (96, 128), 1.25))
-    rendered, others = subjects((96, 128), 1.25, count=2, others=3)
-    assert rendered.truth is None and len(others.crops) == 3
-    np.testing.assert_array_equal(others.crops, calibration_crops((96, 128), 1.25, count=5)[2:])
