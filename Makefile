@@ -4,6 +4,7 @@
 PYTHON ?= python3
 TORCH ?= torch>=2.13,<2.14
 DEMO ?= demo
+JOBS ?= 2
 BIN := .venv/bin
 
 .PHONY: demo test lint soak wheel clean
@@ -12,7 +13,7 @@ demo: .venv/all
 	$(BIN)/python examples/demo.py --output $(DEMO)
 
 test: .venv/dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 lint: .venv/dev
 	$(BIN)/ruff check .
