@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import chain, repeat
+from urllib.parse import urlsplit
 
 import cv2
 
@@ -17,7 +18,7 @@ from runtime.video_file import open_video
 
 SILENCE_S = 1.5  # without a frame, and a camera is taken for blocked
 EMPTY_S = 0.5  # of reads that give nothing, and it is taken for gone
-FROZEN_S = 1.5  # of the same picture, bit for bit: sensors are never that quiet
+FROZEN_S = 1.5  # of the same picture, in every eighth row and column: sensors are never that quiet
 FIRST_FRAME_S = 6.0  # cameras and streams take their time to start
 RETRY_S = 60.0  # how long a lost camera is looked for
 BACK_OFF_S = (0.25, 0.5, 1.0, 2.0, 4.0)  # between attempts; the last one repeats
@@ -140,14 +141,26 @@ def open_stream(url: str, retry_s: float = RETRY_S) -> Source:
     Raises:
         InputError: nothing answers within STREAM_TIMEOUT_MS.
     """
+    name = without_password(url)
     timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, STREAM_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, STREAM_TIMEOUT_MS]
-    stream = connect("stream", url, lambda: cv2.VideoCapture(url, cv2.CAP_FFMPEG, timeouts), retry_s)
+    stream = connect("stream", name, lambda: cv2.VideoCapture(url, cv2.CAP_FFMPEG, timeouts), retry_s)
     if stream is None:
-        raise InputError(f"{url}: the stream cannot be opened within {STREAM_TIMEOUT_MS / 1000:.0f} s")
+        raise InputError(f"{name}: the stream cannot be opened within {STREAM_TIMEOUT_MS / 1000:.0f} s")
     if stream.reader.announced > 0:
         stream.close()
-        return open_video(url)
+        return open_video(url, name, timeouts)
     return stream
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be shown: `rtsp://me:secret@host/` -> `rtsp://me:***@host/`."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # no URL: opening it will say so
+        return url
+    if not parts.password:
+        return url
+    return parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")).geturl()
 
 
 def connect(kind: str, name: str, opener: Opener, retry_s: float = RETRY_S) -> Camera | None:

@@ -22,6 +22,7 @@ FITS = ("corner", "centre", "stretch")
 PADDING_VALUE = 114
 STRIDES = ((8, 16, 32), (8, 16, 32, 64))  # of the grids that one-stage detectors predict on
 GRID_LIMIT = 32.0  # undecoded grid offsets and logarithms of sizes are far smaller, decoded ones reach the input's size
+FRACTION_LIMIT = 2.0  # centres and sizes over the input's sides are at most about 1, px are hundreds
 COCO_WITH_GAPS = (91, 92)  # classes counted like COCO's category ids, where a person is 1; 92 has "no object" as well
 
 Boxes = NDArray[np.float64]
@@ -41,6 +42,11 @@ class Preprocessing:
             raise InputError(f"Preprocessing.fit is {self.fit!r}, legal are {', '.join(FITS)}")
         if self.channels not in ("rgb", "bgr"):
             raise InputError(f"Preprocessing.channels is {self.channels!r}, legal are rgb, bgr")
+        for name in ("mean", "std"):
+            given = getattr(self, name)
+            if not (len(given) == 3 and np.isfinite(given).all() and (name == "mean" or min(given) > 0)):
+                least = " above 0" if name == "std" else ""
+                raise InputError(f"Preprocessing.{name} is {given!r}, legal are three finite numbers{least}")
 
     def apply(self, image: Image, size_wh: tuple[int, int], dtype: str) -> tuple[NDArray[Any], Boxes, Boxes]:
         """An image (H, W, 3) BGR -> (1, 3, h, w); image px = (input px - offset (2,)) / scale (2,)."""
@@ -129,7 +135,11 @@ FAMILIES = (
     Family("yolo-end-to-end", "(1, N, 6)", Preprocessing("centre", "rgb", **UNIT), decode_end_to_end, False),
     Family("yolo", "(1, 4 + classes, cells)", Preprocessing("centre", "rgb", **UNIT), decode_yolo, True),
     Family(
-        "detr", "(1, Q, classes) and (1, Q, 4)", Preprocessing("stretch", "rgb", **IMAGENET_RGB), decode_detr, False
+        "detr",
+        "(1, Q, classes) and (1, Q, 4), fractions",
+        Preprocessing("stretch", "rgb", **IMAGENET_RGB),
+        decode_detr,
+        False,
     ),
 )
 
@@ -152,7 +162,8 @@ def recognise(outputs: Sequence[NDArray[Any]], size_wh: tuple[int, int]) -> Fami
         if len(first) == 2 and len(second) == 3 and second[-1] == 5:
             name = "rtmdet"
         elif len(first) == len(second) == 3 and second[-1] == 4 and first[1] == second[1]:
-            name = "detr"
+            boxes = next(output for output in outputs if output.shape == second)
+            name = "detr" if np.abs(boxes).max() <= FRACTION_LIMIT else ""  # px are another family's
     return next((family for family in FAMILIES if family.name == name), None)
 
 

@@ -27,7 +27,7 @@ def check_target(path: Path, extensions: tuple[str, ...] = ()) -> None:
         raise InputError(f"{path}: there is no folder {path.parent}")
     if path.exists() and not (path.is_file() and os.access(path, os.W_OK)):
         raise InputError(f"{path}: is there already and cannot be written to")
-    trial = partial_path(path)
+    trial = path.with_name(f".{path.stem}.trial{path.suffix}")
     try:
         trial.write_bytes(bytes(TRIAL_BYTES))
     except OSError as error:
@@ -57,14 +57,6 @@ def file_size_limit() -> int:
 def partial_path(path: Path) -> Path:
     """The temporary name, in the same folder and with the same extension: `.clip.partial.mp4`."""
     return path.with_name(f".{path.stem}.partial{path.suffix}") if path.name else path
-
-
-def finish(partial: Path, path: Path, keep: bool) -> None:
-    """Give a complete file its name, or remove it."""
-    if keep:
-        os.replace(partial, path)
-    else:
-        partial.unlink(missing_ok=True)
 
 
 class LineFile:

@@ -40,6 +40,18 @@ class Style:
     by_person: bool = False  # one colour per id instead of one per side
     show_boxes: bool = False  # and the ids, where there are some
 
+    def __post_init__(self) -> None:
+        """InputError names a field that cannot be drawn with; names of key points are checked when a model is known."""
+        colours = {"outline_bgr": self.outline_bgr, **{f"colours_bgr[{k!r}]": v for k, v in self.colours_bgr.items()}}
+        for name, colour in colours.items():
+            levels = colour if isinstance(colour, tuple | list) and len(colour) == 3 else [-1]
+            if not all(isinstance(level, int | np.integer) and 0 <= int(level) <= 255 for level in levels):
+                raise InputError(f"Style.{name} is {colour!r}, legal are three integers 0..255: blue, green, red")
+        for name, high in (("threshold", 1.0), ("width", 100.0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= high:
+                raise InputError(f"Style.{name} is {value!r}, legal is 0..{high:g}")
+
     def limbs(self, names: Sequence[str], skeleton: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
         """The limbs to draw, as index pairs; InputError names an end that is no key point of this model."""
         if self.skeleton is None:
@@ -49,6 +61,12 @@ class Style:
             if name not in index:
                 raise InputError(f"Style.skeleton has '{name}', legal are {', '.join(names)}")
         return [(index[a], index[b]) for a, b in self.skeleton]
+
+    def refuse_unknown(self, names: Sequence[str]) -> None:
+        """InputError names a colour for something that is neither a side nor a key point of this model."""
+        for name in self.colours_bgr:
+            if name not in COLOURS_BGR and name not in names:
+                raise InputError(f"Style.colours_bgr has '{name}', legal are {', '.join((*COLOURS_BGR, *names))}")
 
     def colour_of(self, name: str, person: int) -> Color:
         """The colour of a key point of the person with this id, or row."""
@@ -84,6 +102,7 @@ def draw_poses(
         ids: (N,) of the persons.
     """
     canvas = np.ascontiguousarray(image_bgr).copy()
+    style.refuse_unknown(names)
     limbs = style.limbs(names, skeleton)
     threshold = style.threshold if threshold is None else threshold
     people = range(1, len(keypoints_xy) + 1) if ids is None else ids.tolist()

@@ -17,6 +17,11 @@ TIFF_SIDES = {256: "width", 257: "height", 322: "tile width", 323: "tile height"
 MAX_TIFF_ENTRIES = 4096
 
 
+def is_picture(encoded: bytes) -> bool:
+    """Whether a file's first 16 bytes, or more, are those of such a picture."""
+    return any(is_format(encoded) for is_format, _ in _FORMATS)
+
+
 def picture_size_wh(encoded: bytes) -> tuple[int, int] | None:
     """Width and height in px that the header announces; None for an unknown format or a header that is cut off.
 

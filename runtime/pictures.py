@@ -11,7 +11,7 @@ import numpy as np
 
 from runtime.errors import InputError
 from runtime.geometry import Image
-from runtime.picture_size import FORMATS, picture_size_wh
+from runtime.picture_size import FORMATS, is_picture, picture_size_wh
 from runtime.source import RawFrame, Source
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -39,6 +39,15 @@ class Pictures(Source):
             index += 1
         if index == 0:
             raise InputError(f"{self.name}: none of its {len(self.paths)} pictures can be read")
+
+
+def shows_one(path: Path) -> bool:
+    """Whether a file is a picture, by its name or its first bytes: OpenCV's video readers decode pictures, too."""
+    try:
+        with path.open("rb") as file:
+            return path.suffix.lower() in IMAGE_EXTENSIONS or is_picture(file.read(16))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def open_picture(path: Path) -> Pictures:

@@ -11,11 +11,11 @@ from pathlib import Path
 from runtime.errors import PoseError
 from runtime.geometry import Image
 from runtime.live import Live
-from runtime.playback import Video
+from runtime.playback import Video, answer
 from runtime.progress import Progress
 from runtime.recording import Recording, VideoRecorder
 from runtime.results import Frame
-from runtime.source import Source
+from runtime.source import RawFrame, Source
 from runtime.turns import Turns
 from runtime.window import Window
 
@@ -34,6 +34,7 @@ class Player:
         self.source, self.turns, self.recording, self.threshold = source, turns, recording, threshold
         self.window = window
         self.is_paused = False
+        self._started_s = 0.0  # when a film began, less its pauses
         self._extra: VideoRecorder | None = None  # what a key started
         self._newest: tuple[Frame, Image] | None = None
         self._lock = threading.Lock()
@@ -50,13 +51,13 @@ class Player:
                 self.window.close()
 
     def _play_file(self) -> None:
-        progress, started_s = Progress(self.source.count), time.monotonic()
+        progress = Progress(self.source.count)
+        self._started_s = time.monotonic()
         with Video(self.source, self.turns.see) as frames:
             for frame in frames:
                 drawn = self._draw_and_record(frame)
                 progress.step()
-                early_s = frame.time_s - (time.monotonic() - started_s)  # films are shown no faster than they are
-                if self.window is not None and not self._show(frame, drawn, early_s):
+                if self.window is not None and not self._show(frame, drawn):
                     break
         if self.source.count != 1:
             progress.finish()
@@ -81,20 +82,31 @@ class Player:
         self.recording.write(frame, drawn)
         return drawn
 
-    def _show(self, frame: Frame, drawn: Image, early_s: float) -> bool:
-        """A file's frame in the window; a picture stays until a key is pressed. False = quit."""
+    def _show(self, frame: Frame, drawn: Image) -> bool:
+        """A file's frame in the window: a film no faster than it is, a picture until a key is pressed. False = quit."""
         assert self.window is not None
         self.window.show(drawn, frame.latency_ms, self._note())
         if not self.source.is_continuous:
-            return self._act(self.window.wait_for_key())
+            return self._stay(frame)
+        early_s = frame.time_s - (time.monotonic() - self._started_s)
         if not self._act(self.window.key(round(early_s * 1000))):
             return False
+        paused_s = time.monotonic()
         while self.is_paused:
-            key = self.window.wait_for_key()
-            self.is_paused = False
-            if key != "pause" and not self._act(key):
+            if not self._act(self.window.wait_for_key()):
                 return False
+        self._started_s += time.monotonic() - paused_s  # the film goes on from here, and does not catch up
         return True
+
+    def _stay(self, frame: Frame) -> bool:
+        """A picture until a key takes the next one; n answers it with the next model. False = quit."""
+        assert self.window is not None
+        while (key := self.window.wait_for_key()) == "next model":
+            self._act(key)
+            raw = RawFrame(frame.index, frame.time_s, frame.name, frame.image)
+            again = answer(raw, self.turns.see, time.perf_counter())
+            self.window.show(again.draw(self.threshold), again.latency_ms, self._note())
+        return key != "quit"
 
     def _show_newest(self, live: Live) -> bool:
         """The newest answer of a camera, if there is one that was not shown yet. False = quit."""
@@ -118,7 +130,9 @@ class Player:
             if key == "record" and self.source.is_continuous:
                 self._toggle_recording()
             elif key == "next model":
+                began_s = time.monotonic()
                 self.turns.next()
+                self._started_s += time.monotonic() - began_s
         except PoseError as error:  # the show goes on as it was
             log.warning("%s: %s", key, error)
         return key != "quit"
@@ -126,7 +140,7 @@ class Player:
     def _toggle_recording(self) -> None:
         """Start or end a recording of its own."""
         if self._extra is None:
-            self._extra = VideoRecorder(Path(time.strftime(NAME_OF_RECORDINGS)), self.source.fps)
+            self._extra = VideoRecorder(Path(time.strftime(NAME_OF_RECORDINGS)), self.source.fps, self.source.is_live)
             self.recording.add(self._extra)
         else:
             extra, self._extra = self._extra, None

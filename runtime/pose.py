@@ -69,6 +69,8 @@ class Pose:
         tracker: str = IDENTITIES[0],
         smoothing: bool | Smoothing = True,
     ) -> None:
+        if not isinstance(model, str | Path | None):
+            raise InputError(f"model is {model!r}, legal are None and the path of an artifact")
         path = packaged_model() if model is None else Path(model)
         self.engine = engine_for(path)
         self.path = path
@@ -120,8 +122,10 @@ class Pose:
         order; when it returns False, it was the last. Without `on_result`, iterate over what comes back.
 
         Raises:
-            InputError: at once, when the source cannot be opened, or is no moving picture.
+            InputError: at once, when the source cannot be opened or is no moving picture, or for another `on_result`.
         """
+        if on_result is not None and not callable(on_result):
+            raise InputError(f"on_result is {on_result!r}, legal are None and a callable that takes a frame")
         opened = source if isinstance(source, Source) else open_source(source)
         if not opened.is_continuous:
             raise InputError(f"{opened.name}: live needs a camera, stream or video, this is a {opened.kind}")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
 import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
 import cv2
 
-from runtime.disk import LineFile, check_room, check_target, finish, partial_path
+from runtime.disk import LineFile, check_room, check_target, partial_path
 from runtime.errors import InputError
 from runtime.geometry import Image
 from runtime.results import Frame
@@ -29,15 +32,14 @@ class Recorder(Protocol):
     def write(self, frame: Frame, drawn: Image) -> None:
         """Add a frame."""
 
-    def close(self, keep: bool) -> None:
-        """Finish; without `keep`, leave nothing behind."""
+    def close(self) -> None:
+        """Finish what was written."""
 
 
 class Recording:
     """Several recorders as one `with`: all finish together. Frames may come from another thread.
 
-    What was written stays when the source ends, breaks off, the disk is full or Ctrl-C is pressed; after any other
-    error nothing stays.
+    What was written stays, whatever ended it. While files are completed, Ctrl-C has to wait.
     """
 
     def __init__(self, recorders: list[Recorder]) -> None:
@@ -63,7 +65,7 @@ class Recording:
         """Complete one of the recorders; the others go on."""
         with self._lock:
             self.recorders.remove(recorder)
-            recorder.close(keep=True)
+            recorder.close()
 
     def __enter__(self) -> Recording:
         return self
@@ -71,18 +73,31 @@ class Recording:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        keep = error is None or isinstance(error, KeyboardInterrupt | InputError)
-        with self._lock:
+        with undisturbed(), self._lock:
             self._closed = True
-            failures = [failure for recorder in self.recorders if (failure := close_recorder(recorder, keep))]
+            failures = [failure for recorder in self.recorders if (failure := close_recorder(recorder))]
         if failures and error is None:
             raise failures[0]
 
 
-def close_recorder(recorder: Recorder, keep: bool) -> InputError | None:
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Ctrl-C and SIGTERM have no effect meanwhile; elsewhere than in the main thread they come to nobody anyway."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = [(number, signal.signal(number, signal.SIG_IGN)) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        yield
+    finally:
+        for number, handler in former:
+            signal.signal(number, handler)
+
+
+def close_recorder(recorder: Recorder) -> InputError | None:
     """Close it; what goes wrong is returned, so that the others are closed as well."""
     try:
-        recorder.close(keep)
+        recorder.close()
     except OSError as error:
         return InputError(f"{recorder.path}: cannot be completed: {error.strerror}")
     except InputError as error:
@@ -101,7 +116,7 @@ class PictureRecorder:
         """Write the picture."""
         write_image(self.path, drawn)
 
-    def close(self, keep: bool) -> None:
+    def close(self) -> None:
         """Nothing is open."""
 
 
@@ -122,7 +137,7 @@ class FolderRecorder:
         self.path.mkdir(exist_ok=True)
         write_image(self.path / name, drawn)
 
-    def close(self, keep: bool) -> None:
+    def close(self) -> None:
         """Nothing is open."""
 
 
@@ -130,26 +145,43 @@ class VideoRecorder:
     """A video in the size of its first frame; frames of another size are scaled to it.
 
     OpenCV does not say when a disk is full, so room for the video's index is kept free, and the end is checked.
+
+    Args:
+        path: .mp4 and others of VIDEO_CODECS.
+        fps: frames per second of the video.
+        by_time: keep to the frames' own time: one stays until the next one's moment has come. For cameras, which drop
+            frames. Otherwise every frame is there once.
     """
 
-    def __init__(self, path: Path, fps: float) -> None:
+    def __init__(self, path: Path, fps: float, by_time: bool = False) -> None:
         check_target(path, tuple(VIDEO_CODECS))
         check_room(path.parent, path)
-        self.path, self.fps = path, fps
+        self.path, self.fps, self.by_time = path, fps, by_time
         self.partial = partial_path(path)
         self.writer: cv2.VideoWriter | None = None
         self.size_wh = (0, 0)
         self.num_frames = 0
+        self._first_s = 0.0
+        self._last: Image | None = None
 
     def write(self, frame: Frame, drawn: Image) -> None:
         """Add a drawn frame; InputError, before the file is harmed, when the disk is nearly full."""
         if self.writer is None:
-            self.size_wh = (drawn.shape[1], drawn.shape[0])
+            self.size_wh, self._first_s = (drawn.shape[1], drawn.shape[0]), frame.time_s
             self.writer = self._open()
+        if (drawn.shape[1], drawn.shape[0]) != self.size_wh:
+            drawn = cv2.resize(drawn, self.size_wh, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        if self.by_time and self._last is not None:
+            while self.num_frames < round((frame.time_s - self._first_s) * self.fps):
+                self._add(self.writer, self._last)
+        self._last = drawn
+        if not self.by_time or self.num_frames <= round((frame.time_s - self._first_s) * self.fps):
+            self._add(self.writer, drawn)
+
+    def _add(self, writer: cv2.VideoWriter, drawn: Image) -> None:
         if self.num_frames % CHECK_ROOM_EVERY == 0:
             check_room(self.path.parent, self.path, self.partial.stat().st_size)
-        same = (drawn.shape[1], drawn.shape[0]) == self.size_wh
-        self.writer.write(drawn if same else cv2.resize(drawn, self.size_wh, interpolation=cv2.INTER_AREA))
+        writer.write(drawn)
         self.num_frames += 1
 
     def _open(self) -> cv2.VideoWriter:
@@ -159,14 +191,14 @@ class VideoRecorder:
             raise InputError(f"{self.path}: OpenCV cannot write a video of {self.size_wh} px there")
         return writer
 
-    def close(self, keep: bool) -> None:
-        """Complete the file and give it its name, or remove it; InputError when its end is missing on the disk."""
+    def close(self) -> None:
+        """Complete the file and give it its name; InputError when its end is missing on the disk."""
         if self.writer is None:
             return
         self.writer.release()
         self.writer = None
-        finish(self.partial, self.path, keep)
-        if keep and not cv2.VideoCapture(str(self.path)).isOpened():
+        os.replace(self.partial, self.path)
+        if not cv2.VideoCapture(str(self.path)).isOpened():
             raise InputError(f"{self.path}: is not complete, its end could not be written")
 
 
@@ -192,11 +224,11 @@ class JsonRecorder:
         self.file = self.file or LineFile(self.partial)
         self.file.write(frame.to_json())
 
-    def close(self, keep: bool) -> None:
-        """Complete the file and give it its name, or remove it."""
+    def close(self) -> None:
+        """Complete the file and give it its name."""
         if self.file is not None:
             self.file.close()
-            finish(self.partial, self.path, keep)
+            os.replace(self.partial, self.path)
 
 
 def print_line(line: str) -> None:
@@ -209,13 +241,21 @@ def print_line(line: str) -> None:
 
 
 def recorder_for(source: Source, path: Path) -> Recorder:
-    """What `--save` means for this source: a picture, a folder of pictures or a video; never the source itself."""
-    originals = {original.resolve() for original in source.paths} or {Path(source.name).resolve()}
-    if path.resolve() in originals | {original.parent for original in originals if source.kind == "folder"}:
-        raise InputError(f"{path}: is the source itself, the drawing needs another name")
+    """What `--save` means for this source: a picture, a folder of pictures or a video."""
     if source.kind == "image":
         return PictureRecorder(path)
-    return FolderRecorder(path) if source.kind == "folder" else VideoRecorder(path, source.fps)
+    return FolderRecorder(path) if source.kind == "folder" else VideoRecorder(path, source.fps, source.is_live)
+
+
+def refuse_overwriting(source: Source, targets: Sequence[Path]) -> None:
+    """InputError for a target that is the source itself, or one of its pictures, or another target."""
+    originals = {original.resolve() for original in source.paths} or {Path(source.name).resolve()}
+    folders = {original.parent for original in originals if source.kind == "folder"}
+    for number, target in enumerate(targets):
+        if target.resolve() in originals | folders:
+            raise InputError(f"{target}: is the source itself, what is written needs another name")
+        if target.resolve() in {other.resolve() for other in targets[:number]}:
+            raise InputError(f"{target}: is given twice, drawings and JSON need a file each")
 
 
 def write_image(path: Path, image: Image) -> None:

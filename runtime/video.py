@@ -7,7 +7,7 @@ from pathlib import Path
 
 from runtime.camera import RETRY_S, open_camera, open_stream
 from runtime.errors import InputError
-from runtime.pictures import IMAGE_EXTENSIONS, open_picture, open_pictures, read_image
+from runtime.pictures import IMAGE_EXTENSIONS, open_picture, open_pictures, read_image, shows_one
 from runtime.source import RawFrame, Source
 from runtime.video_file import VIDEO_EXTENSIONS, open_video
 
@@ -35,7 +35,7 @@ def open_source(source: str | int | Path, retry_s: float = RETRY_S) -> Source:
     if path.is_dir():
         return open_pictures(path, list(path.iterdir()))
     if path.is_file():
-        return open_picture(path) if path.suffix.lower() in IMAGE_EXTENSIONS else open_video(str(path))
+        return open_picture(path) if shows_one(path) else open_video(str(path))
     if glob.has_magic(text):
         return open_pictures(path, [Path(name) for name in glob.glob(text)])
     raise InputError(f"{text}: no such file or folder, {LEGAL_SOURCES}")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
 
 from runtime.errors import InputError
 from runtime.geometry import Image
-from runtime.pictures import IMAGE_EXTENSIONS
+from runtime.pictures import IMAGE_EXTENSIONS, MAX_PIXELS
 from runtime.source import DEFAULT_FPS, RawFrame, Source
 
 VIDEO_EXTENSIONS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
@@ -102,16 +102,25 @@ class VideoFile(Source):
         self.capture.release()
 
 
-def open_video(name: str) -> VideoFile:
+def open_video(path: str, name: str = "", timeouts: Sequence[int] = ()) -> VideoFile:
     """Open a file, or the URL of one.
 
+    Args:
+        path: file or URL.
+        name: what to call it; "" = the path.
+        timeouts: of a URL, as OpenCV's parameters.
     Raises:
-        InputError: it is no video that OpenCV knows.
+        InputError: it is no video that OpenCV knows, or its frames are larger than MAX_PIXELS.
     """
-    capture = cv2.VideoCapture(name)
+    name = name or path
+    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, list(timeouts)) if timeouts else cv2.VideoCapture(path)
     if not capture.isOpened():
         legal = " ".join((*IMAGE_EXTENSIONS, *VIDEO_EXTENSIONS))
         raise InputError(f"{name}: cannot be opened as a video: damaged, or not one ({legal})")
+    width, height = (int(capture.get(which)) for which in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+    if width * height > MAX_PIXELS:
+        capture.release()
+        raise InputError(f"{name}: has {width} x {height} px, legal are {MAX_PIXELS // 10**6} megapixels at most")
     count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     video = VideoFile("video", name, fps=fps_of(capture), count=count if count > 0 else None)
     video.capture = capture

@@ -5,26 +5,29 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import math
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 import cv2
 
-from runtime.backends import ENGINES
+from runtime.backends import ENGINES, engine_for
 from runtime.camera import RETRY_S
 from runtime.draw import SCORE_THRESHOLD
 from runtime.errors import PoseError
 from runtime.identities import IDENTITIES
+from runtime.network_detector import NetworkDetector
 from runtime.playing import Player
 from runtime.pose import DETECT_EVERY, MODELS_DIR, Pose, packaged_model
 from runtime.progress import CLEAR_LINE
-from runtime.recording import JsonRecorder, Recorder, Recording, recorder_for
+from runtime.recording import JsonRecorder, Recorder, Recording, recorder_for, refuse_overwriting
+from runtime.sidecar import artifact_files
 from runtime.turns import Turns
 from runtime.video import Source, open_source
 from runtime.window import KEYS_HELP, Window, has_display
@@ -62,6 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     }
     try:
         models = args.model or default_models()
+        refuse_missing(models)
         openers = [partial(Pose, path, args.device, args.threads, **people) for path in models]
         with termination_as_interrupt(), open_source(args.source, args.retry) as source:
             run(source, openers, args.save, args.json, args.threshold, not args.no_show)
@@ -103,10 +107,10 @@ def build_parser() -> argparse.ArgumentParser:
     add("--smoothing", choices=("on", "off"), default="on", help="steady key points in videos (default: on)")
     add("--save", type=Path, metavar="FILE", help="write the drawn video, picture or folder")
     add("--json", type=Path, metavar="FILE", help="write one line of JSON per frame; - = standard output")
-    add("--threshold", type=float, default=SCORE_THRESHOLD, metavar="X", help="score under which points fade (0.3)")
+    add("--threshold", type=share, default=SCORE_THRESHOLD, metavar="X", help="score under which points fade (0.3)")
     add(
         "--retry",
-        type=float,
+        type=seconds,
         default=RETRY_S,
         metavar="S",
         help=f"seconds that a lost camera is looked for (default: {RETRY_S:.0f})",
@@ -123,6 +127,34 @@ def count(text: str) -> int:
     return int(text)
 
 
+def share(text: str) -> float:
+    """A number in 0..1, for argparse."""
+    return _number(text, 0, 1)
+
+
+def seconds(text: str) -> float:
+    """A number of seconds from 0 on, for argparse."""
+    return _number(text, 0, math.inf)
+
+
+def _number(text: str, low: float, high: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (low <= value <= high and math.isfinite(value)):
+        legal = f"numbers in {low:g}..{high:g}" if math.isfinite(high) else f"numbers from {low:g} on"
+        raise argparse.ArgumentTypeError(f"'{text}' is not legal, legal are {legal}")
+    return value
+
+
+def refuse_missing(models: Sequence[str | Path]) -> None:
+    """ModelFileError for a model that a key would ask for in vain, before work starts."""
+    for path in map(Path, models):
+        engine_for(path)
+        artifact_files(path)
+
+
 def run(
     source: Source,
     openers: list[partial[Pose]],
@@ -135,10 +167,13 @@ def run(
     show = show and has_display()
     if not show:
         save = save or fallback_target(source, json_path)
+    refuse_overwriting(source, [path for path in (save, json_path) if path is not None and str(path) != "-"])
     recorders: list[Recorder] = [recorder_for(source, save)] if save else []
     if json_path:
         recorders.append(JsonRecorder(json_path))
     with Turns(list(openers), source) as turns, Recording(recorders) as recording:
+        if isinstance(turns.pose.detect, NetworkDetector):
+            print(f"detector {turns.pose.detect}", file=sys.stderr)
         try:
             Player(source, turns, recording, threshold, Window() if show else None).play()
         finally:

@@ -36,7 +36,7 @@ class Window:
         self.is_mirrored = False
         self.seconds_per_frame = 0.0
         self._previous_s: float | None = None
-        self._is_open = False
+        self._shown: tuple[Image, str] | None = None  # frame and text
 
     def show(self, drawn: Image, latency_ms: float, note: str = "") -> None:
         """Put a frame into the window, mirrored if wanted, with "30 fps  4.2 ms" and the note in its corner.
@@ -50,30 +50,42 @@ class Window:
             seconds = now_s - self._previous_s
             self.seconds_per_frame += (RATE_SHARE if self.seconds_per_frame else 1) * (seconds - self.seconds_per_frame)
         self._previous_s = now_s
-        shown = np.ascontiguousarray(drawn[:, ::-1]) if self.is_mirrored else drawn.copy()
         rate = f"{1 / self.seconds_per_frame:.0f} fps" if self.seconds_per_frame else "- fps"
-        draw_text(shown, f"{rate}  {latency_ms:.1f} ms  {note}".rstrip())
+        self._shown = drawn, f"{rate}  {latency_ms:.1f} ms  {note}".rstrip()
+        self._put(*self._shown)
+
+    def _put(self, drawn: Image, text: str) -> None:
+        """Frame and text onto the screen."""
+        shown = np.ascontiguousarray(drawn[:, ::-1]) if self.is_mirrored else drawn.copy()
+        draw_text(shown, text)
         cv2.imshow(TITLE, shown)
-        self._is_open = True
 
     def key(self, wait_ms: int) -> str:
         """What the user wants: a value of KEYS, "" for nothing within `wait_ms`. A closed window is "quit"."""
-        pressed = cv2.waitKey(max(wait_ms, 1))
-        if self._is_open and cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1:
-            return "quit"
-        action = "" if pressed == -1 else KEYS.get(pressed & 0xFF, "")
-        if action == "mirror":
-            self.is_mirrored = not self.is_mirrored
-        return action
+        until_s = time.monotonic() + wait_ms / 1000
+        while True:
+            left_ms = round((until_s - time.monotonic()) * 1000)
+            action = self._heard(min(left_ms, WAIT_MS))
+            if action not in ("", "other") or left_ms <= WAIT_MS:
+                return action.replace("other", "")
 
     def wait_for_key(self) -> str:
-        """The next key that means something, "other" for any other one."""
-        while True:
-            pressed = cv2.waitKey(WAIT_MS)
-            if cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1:
-                return "quit"
-            if pressed != -1:
-                return KEYS.get(pressed & 0xFF, "other")
+        """The next key, "other" for one that means nothing; m mirrors what is shown, and the waiting goes on."""
+        while (action := self._heard(WAIT_MS)) in ("", "mirror"):
+            pass
+        return action
+
+    def _heard(self, wait_ms: int) -> str:
+        """A key within so many ms; WAIT_MS at most, as meanwhile neither Ctrl-C nor a closed window is noticed."""
+        pressed = cv2.waitKey(max(wait_ms, 1))
+        if self._shown is not None and cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1:
+            return "quit"
+        action = "" if pressed == -1 else KEYS.get(pressed & 0xFF, "other")
+        if action == "mirror":
+            self.is_mirrored = not self.is_mirrored
+            if self._shown is not None:
+                self._put(*self._shown)
+        return action
 
     def close(self) -> None:
         """Take the window off the screen."""

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import dots_image
+from detector_files import write_detector
 
 import runtime
 from runtime import recording, webcam
@@ -97,6 +98,8 @@ def test_json_goes_to_standard_output(command, photo, workplace, capsys):
         (["--source", "{photo}/..", "--save", "{photo}"], 4, "is the source itself"),
         (["--source", "{photo}/..", "--save", "drawn", "--model", "gone.onnx"], 3, "gone.onnx"),
         (["--source", "{photo}", "--json", "no/poses.jsonl"], 4, "no folder no"),
+        (["--source", "{photo}", "--json", "{photo}"], 4, "is the source itself"),
+        (["--source", "{photo}", "--json", "x.png", "--save", "./x.png"], 4, "is given twice"),
         (["--source", "{photo}", "--json", "/proc/poses.jsonl"], 4, "cannot be written to"),
         (["--source", "{photo}", "--detector", "gone.onnx"], 3, "gone.onnx"),
     ],
@@ -113,6 +116,17 @@ def test_a_video_without_a_display_asks_for_a_file(command, moving_dots, capsys)
     assert "--save FILE or --json FILE" in capsys.readouterr().err
 
 
+def test_a_second_model_that_is_missing_is_an_error_before_work_starts(centroid_onnx, photo, capsys):
+    assert webcam.main(["--model", str(centroid_onnx), "gone.onnx", "--source", str(photo)]) == 3
+    assert "gone.onnx: no such artifact" in capsys.readouterr().err
+
+
+def test_what_a_detector_was_taken_for_is_said(command, photo, tmp_path, capsys):
+    detector = write_detector(tmp_path / "who.onnx", "rtmdet")
+    assert command("--source", photo, "--detector", detector) == 0
+    assert "detector who.onnx: taken for rtmdet by its outputs (1, N, 5) and (1, N)" in capsys.readouterr().err
+
+
 def test_a_damaged_model_is_one_line(command, photo, centroid_onnx, capsys):
     centroid_onnx.write_bytes(centroid_onnx.read_bytes()[:-1])
     assert command("--source", photo) == 3
@@ -125,8 +139,12 @@ def test_debug_shows_where_it_happened(command):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--nonsense"], ["--threads", "0"], ["--threads", "two"], ["--threshold", "high"]]
-)
+    "arguments",
+    [
+        ["--nonsense"], ["--threads", "0"], ["--threads", "two"], ["--threshold", "high"], ["--threshold", "nan"],
+        ["--threshold", "7"], ["--retry", "-3"], ["--retry", "inf"],
+    ],
+)  # fmt: skip
 def test_wrong_options_are_usage_errors(command, arguments):
     with pytest.raises(SystemExit) as caught:
         command(*arguments)
@@ -160,10 +178,10 @@ def test_ctrl_c_keeps_what_was_written_and_ends_with_130(command, moving_dots, w
     assert len(list(open_source("drawn.mp4"))) == 6 and len(Path("poses.jsonl").read_text().splitlines()) == 5
 
 
-def test_an_engine_that_fails_leaves_nothing(command, moving_dots, workplace, monkeypatch):
+def test_an_engine_that_fails_on_the_way_leaves_what_was_written(command, moving_dots, workplace, monkeypatch):
     interrupted_after(monkeypatch, 5, runtime.ModelFileError("broken"))
     assert command("--source", moving_dots[0], "--save", "drawn.mp4", "--json", "poses.jsonl") == 3
-    assert not list(workplace.iterdir())
+    assert len(list(open_source("drawn.mp4"))) == 6 and len(Path("poses.jsonl").read_text().splitlines()) == 5
 
 
 def test_a_full_disk_is_an_input_error(command, moving_dots, monkeypatch, capsys):
@@ -191,12 +209,13 @@ def test_the_window_shows_every_frame(command, moving_dots, monkeypatch):
 
 
 def test_q_quits_and_keeps_the_recording(command, moving_dots, monkeypatch):
-    window = FakeWindow(monkeypatch, [-1, -1, ord("q")])
+    window = FakeWindow(monkeypatch, [])
+    monkeypatch.setattr(cv2, "waitKey", lambda delay: ord("q") if len(window.shown) == 3 else -1)
     assert command("--source", moving_dots[0], "--save", "drawn.mp4") == 0
     assert len(window.shown) == 3 and len(list(open_source("drawn.mp4"))) == 3
 
 
-def test_space_pauses_until_the_next_key(command, moving_dots, monkeypatch):
+def test_space_pauses_and_q_quits_meanwhile(command, moving_dots, monkeypatch):
     window = FakeWindow(monkeypatch, [ord(" "), -1, -1, ord("q")])
     assert command("--source", moving_dots[0]) == 0
     assert len(window.shown) == 1
