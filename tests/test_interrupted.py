@@ -17,7 +17,7 @@ import pytest
 from cameras import FakeCamera
 
 from runtime import webcam
-from runtime.disk import RESERVE_BYTES
+from runtime.disk import RESERVE_BYTES, check_target
 from runtime.recording import VideoRecorder
 from runtime.video import open_source
 
@@ -260,3 +260,28 @@ def test_what_was_recorded_is_closed_even_when_one_file_fails(centroid_onnx, tmp
     assert webcam.main(["--model", str(centroid_onnx), *arguments]) == 4
     assert "camera 0: gives no more frames" in capsys.readouterr().err
     assert (tmp_path / "poses.jsonl").read_text().endswith("}\n")
+
+
+def test_a_second_ctrl_c_waits_until_the_files_are_complete(centroid_onnx, tmp_path, monkeypatch, moving_dots):
+    monkeypatch.chdir(tmp_path)
+    close = VideoRecorder.close
+
+    def disturbed(self):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        close(self)
+
+    monkeypatch.setattr(VideoRecorder, "close", disturbed)
+    handler = signal.getsignal(signal.SIGINT)
+    arguments = ["--source", str(moving_dots[0]), "--save", "drawn.mp4", "--json", "poses.jsonl", "--no-show"]
+    assert webcam.main(["--model", str(centroid_onnx), *arguments]) == 0
+    assert len((tmp_path / "poses.jsonl").read_text().splitlines()) == 12
+    assert (tmp_path / "drawn.mp4").exists() and not list(tmp_path.glob(".*"))
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_another_run_does_not_remove_what_a_killed_one_left_before_it_writes(tmp_path):
+    (tmp_path / ".poses.partial.jsonl").write_text("{}\n")
+    check_target(tmp_path / "poses.jsonl")
+    assert (tmp_path / ".poses.partial.jsonl").read_text() == "{}\n"
+    assert len(list(tmp_path.iterdir())) == 1

@@ -180,3 +180,25 @@ def test_any_bytes_behind_a_known_start_end_in_a_picture_or_an_error(tmp_path):
             (tmp_path / f"a{extension}").write_bytes(changed)
             with contextlib.suppress(InputError):
                 assert read_image(tmp_path / f"a{extension}").size <= 3 * MAX_PIXELS
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "picture.gif", "picture"])
+def test_another_name_does_not_hide_a_huge_picture(tmp_path, name):
+    """OpenCV's readers of videos decode pictures, too."""
+    (tmp_path / name).write_bytes(png(HUGE, HUGE))
+    with open_source(tmp_path / name) as source, pytest.raises(InputError, match="legal are 64 megapixels"):
+        list(source)
+
+
+def test_a_picture_under_another_name_is_a_picture(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    (tmp_path / "film.mp4").write_bytes(cv2.imencode(".png", image)[1].tobytes())
+    with open_source(tmp_path / "film.mp4") as source:
+        assert source.kind == "image"
+        np.testing.assert_array_equal(next(iter(source)).image, image)
+
+
+def test_a_film_of_huge_frames_is_refused(tmp_path, moving_dots, monkeypatch):
+    monkeypatch.setattr("runtime.video_file.MAX_PIXELS", 320 * 240 - 1)
+    with pytest.raises(InputError, match="320 x 240 px"):
+        open_source(moving_dots[0])

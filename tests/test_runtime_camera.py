@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from itertools import pairwise
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count, islice, pairwise
 
 import cv2
+import numpy as np
 import pytest
 from cameras import FakeCamera
 
@@ -165,3 +167,63 @@ def test_a_url_of_a_video_is_a_video(moving_dots):
     clip, truth = moving_dots
     with open_source(f"file://{clip}") as source:
         assert source.kind == "video" and len(list(source)) == len(truth)
+
+
+class EndlessPictures(BaseHTTPRequestHandler):
+    """What network cameras give: JPEGs one after the other, in one answer that does not end."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=next")
+        self.end_headers()
+        for number in count():
+            encoded = cv2.imencode(".jpg", np.full((120, 160, 3), number % 200, np.uint8))[1].tobytes()
+            head = f"--next\r\nContent-Type: image/jpeg\r\nContent-Length: {len(encoded)}\r\n\r\n"
+            try:
+                self.wfile.write(head.encode() + encoded + b"\r\n")
+            except OSError:
+                return
+            time.sleep(0.02)
+
+    def log_message(self, *args):
+        """Says nothing."""
+
+
+def test_a_stream_is_read_live():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), EndlessPictures)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://me:secret@127.0.0.1:{server.server_port}/stream.mjpg"
+    try:
+        with open_source(url) as source:
+            assert source.kind == "stream" and source.is_live
+            frames = list(islice(source, 20))
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert all(frame.image.shape == (120, 160, 3) for frame in frames)
+    assert [frame.index for frame in frames] == sorted({frame.index for frame in frames})
+    assert {frame.name for frame in frames} == {url.replace("secret", "***")}
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("rtsp://host/a", "rtsp://host/a"),
+        ("rtsp://me:a:b@host:554/x?y=1", "rtsp://me:***@host:554/x?y=1"),
+        ("http://[", "http://["),
+    ],
+)
+def test_passwords_are_not_shown(url, shown):
+    assert camera_module.without_password(url) == shown
+
+
+def test_pauses_between_attempts_grow(plug_in, monkeypatch):
+    pauses = []
+    plug_in(("ok", 0.2), ("gone", 60))
+    with open_source("0", retry_s=3) as source:
+        wait = source._closing.wait
+        monkeypatch.setattr(source._closing, "wait", lambda pause_s: (pauses.append(pause_s), wait(pause_s))[1])
+        with pytest.raises(InputError):
+            list(source)
+    assert pauses == [0.25, 0.5, 1.0]

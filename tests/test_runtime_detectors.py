@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 
 import runtime
 from runtime.detections import Detections, check_detections
-from runtime.detector_families import FAMILIES, decode_yolox, grid, suppress
+from runtime.detector_families import FAMILIES, decode_yolox, grid, recognise, suppress
 from runtime.detectors import open_detector
 
 RED, GREEN, BLUE = [20, 16, 44, 72], [60, 10, 80, 50], [88, 24, 112, 88]  # green is of another class
@@ -235,3 +235,16 @@ def test_a_call_without_boxes_asks_the_detector(tmp_path):
 
 def test_the_names_in_the_help_are_those_of_the_table():
     assert all(f'"{family.name}"' in runtime.NetworkDetector.__doc__ for family in FAMILIES)
+
+
+def test_boxes_in_px_are_no_detr_s():
+    """YOLO-NAS gives (1, N, 4) and (1, N, C) as well, in px."""
+    logits = np.zeros((1, 30, 80), np.float32)
+    assert recognise([logits, np.full((1, 30, 4), 0.5, np.float32)], (640, 640)).name == "detr"
+    assert recognise([logits, np.full((1, 30, 4), 320, np.float32)], (640, 640)) is None
+
+
+@pytest.mark.parametrize("values", [{"std": (0, 0, 0)}, {"mean": (1, 2)}, {"std": (1, 1, float("nan"))}])
+def test_preprocessing_that_cannot_be_done_is_named(values):
+    with pytest.raises(runtime.InputError, match=f"Preprocessing.{next(iter(values))} is"):
+        runtime.Preprocessing(**values)

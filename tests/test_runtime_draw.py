@@ -118,3 +118,20 @@ def test_people_can_have_their_own_colours_boxes_and_ids():
 )
 def test_sides_come_from_names(name, side):
     assert side_of(name) == side
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"colours_bgr": {"left": "red"}}, "Style.colours_bgr['left'] is 'red', legal are three integers 0..255"),
+        ({"colours_bgr": {"lefft": (1, 2, 3)}}, "Style.colours_bgr has 'lefft', legal are left, right, middle, nose"),
+        ({"outline_bgr": (0, 0, 256)}, "Style.outline_bgr is (0, 0, 256), legal are"),
+        ({"threshold": "x"}, "Style.threshold is 'x', legal is 0..1"),
+        ({"threshold": float("nan")}, "Style.threshold is nan, legal is 0..1"),
+        ({"width": -1}, "Style.width is -1, legal is 0..100"),
+    ],
+)
+def test_a_style_that_cannot_be_drawn_with_is_named(values, said):
+    with pytest.raises(InputError) as caught:
+        styled(**values)
+    assert said in str(caught.value)

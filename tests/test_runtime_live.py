@@ -231,3 +231,8 @@ def test_a_video_closes_its_source_at_the_end_and_when_left(centroid_onnx, movin
     with pytest.raises(runtime.InputError, match="gone"):
         list(failing)
     assert failing.source.closed
+
+
+def test_on_result_must_be_a_callable(centroid_onnx, moving_dots):
+    with runtime.Pose(centroid_onnx, threads=1) as pose, pytest.raises(runtime.InputError, match="on_result is 5"):
+        pose.live(moving_dots[0], 5)

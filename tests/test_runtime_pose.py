@@ -251,3 +251,8 @@ def test_video_follows_the_person(centroid_onnx, moving_dots):
 def test_video_reports_a_missing_source_at_once(centroid_onnx):
     with pytest.raises(InputError, match=r"gone\.mp4"):
         runtime.Pose(centroid_onnx).video(Path("gone.mp4"))
+
+
+def test_what_is_no_path_is_named():
+    with pytest.raises(runtime.InputError, match="model is 5, legal are None and the path"):
+        runtime.Pose(5)
