@@ -1,7 +1,7 @@
 """What this machine can run: engines, versions, devices, threads, cameras and packaged models, each one tried.
 
 `python -m runtime.doctor` or `python -m runtime doctor`. Engines and cameras run in child processes, which may crash or
-hang. Exit code 0 when at least one engine works, 5 otherwise.
+hang. Exit code 0 when at least one engine works, 5 otherwise, 4 when --json cannot be written.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 import platform
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import cv2
 import numpy as np
 
 from runtime.backends import ENGINES, Engine, available_cpus
+from runtime.disk import check_target
 from runtime.errors import PoseError
 from runtime.pose import MODELS_DIR
 from runtime.trial import TIMEOUT_S, run_child, try_artifact, try_camera
@@ -42,6 +44,12 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.engine:
         return print_engine(args.engine)
+    try:
+        if args.json:
+            check_target(args.json)
+    except PoseError as error:
+        print("error:", error, file=sys.stderr)
+        return error.exit_code
     report = examine([*packaged_models(), *args.models], args.timeout)
     print("\n".join(lines_of(report)))
     if args.json:
@@ -51,14 +59,15 @@ def main(argv: list[str] | None = None) -> int:
 
 def examine(models: list[Path], timeout_s: float) -> dict[str, Any]:
     """Everything, as plain values; a `problem` is "" where something works."""
+    engines = {engine.name: examine_engine(engine, timeout_s) for engine in ENGINES}
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "numpy": np.__version__,
         "opencv": cv2.__version__,
         "threads": available_cpus(),
-        "engines": {engine.name: examine_engine(engine, timeout_s) for engine in ENGINES},
-        "models": {str(path): examine_model(path, timeout_s) for path in models},
+        "engines": engines,
+        "models": {str(path): examine_model(path, accelerators_for(path, engines), timeout_s) for path in models},
         "cameras": {str(number): examine_camera(number) for number in camera_numbers()},
     }
 
@@ -114,10 +123,22 @@ def devices_of(engine: Engine) -> list[str]:
     return list(engine.devices)
 
 
-def examine_model(path: Path, timeout_s: float) -> dict[str, Any]:
-    """Whether it can be opened and run on one thread, and how long a call takes."""
+def accelerators_for(path: Path, engines: dict[str, dict[str, Any]]) -> list[str]:
+    """The devices beside the CPU that this artifact's engine finds here."""
+    devices = [engine["devices"] for engine in engines.values() if engine["extension"] == path.suffix]
+    return [device for device in sum(devices, []) if device != "cpu"]
+
+
+def examine_model(path: Path, accelerators: Sequence[str], timeout_s: float) -> dict[str, Any]:
+    """Whether it can be opened and run on one thread, how long a call takes, and the same of each accelerator."""
+    found = try_model(path, "cpu", timeout_s)
+    return {**found, "accelerators": {device: try_model(path, device, timeout_s) for device in accelerators}}
+
+
+def try_model(path: Path, device: str, timeout_s: float) -> dict[str, Any]:
+    """Milliseconds of a call on a device, or what is wrong."""
     try:
-        return {"milliseconds": try_artifact(path, threads=1, timeout_s=timeout_s), "problem": ""}
+        return {"milliseconds": try_artifact(path, device, threads=1, timeout_s=timeout_s), "problem": ""}
     except PoseError as error:
         return {"milliseconds": None, "problem": str(error).removeprefix(f"{path}: ")}
 
@@ -143,8 +164,10 @@ def lines_of(report: dict[str, Any]) -> list[str]:
         outcome = f"fails: {engine['problem']}" if engine["problem"] else f"works on {', '.join(engine['devices'])}"
         lines.append(f"engine {name} {engine['version'] or 'not installed'} ({engine['extension']}): {outcome}")
     for path, model in report["models"].items():
-        outcome = f"fails: {model['problem']}" if model["problem"] else f"works, {model['milliseconds']:.1f} ms a call"
-        lines.append(f"model {Path(path).name}: {outcome}")
+        for where, tried in (("", model), *((f" on {name}", one) for name, one in model["accelerators"].items())):
+            works = tried["milliseconds"] is not None
+            outcome = f"works, {tried['milliseconds']:.1f} ms a call" if works else f"fails: {tried['problem']}"
+            lines.append(f"model {Path(path).name}{where}: {outcome}")
     for number, camera in report["cameras"].items():
         lines.append(f"camera {number}: {camera['works'] or 'fails: ' + camera['problem']}")
     return lines if report["cameras"] else [*lines, "no cameras"]

@@ -113,3 +113,26 @@ def test_the_commands_of_the_package(capsys):
     with pytest.raises(SystemExit) as caught:
         commands.main(["doctor", "--help"])
     assert caught.value.code == 0 and "child processes" in capsys.readouterr().out
+
+
+def test_accelerators_are_tried_and_not_only_listed(child, centroid_onnx):
+    """A provider that is built into the engine may still find no driver."""
+    engines = {"onnxruntime": {"extension": ".onnx", "devices": ["cpu", "cuda"]}}
+    assert doctor.accelerators_for(centroid_onnx, engines) == ["cuda"]
+    child("""case "$*" in *cuda*) echo '{"problem": "no driver"}';; *) echo '{"milliseconds": 2.0}';; esac""")
+    model = doctor.examine_model(centroid_onnx, ["cuda"], 5)
+    assert model["milliseconds"] == 2 and model["accelerators"]["cuda"] == {
+        "milliseconds": None,
+        "problem": "no driver",
+    }
+    report = {"engines": {}, "models": {"pose.onnx": model}, "cameras": {}}
+    report |= dict.fromkeys(("python", "system", "numpy", "opencv", "threads"), "")
+    assert doctor.lines_of(report)[-3:] == [
+        "model pose.onnx: works, 2.0 ms a call", "model pose.onnx on cuda: fails: no driver", "no cameras",
+    ]  # fmt: skip
+
+
+def test_a_report_that_cannot_be_written_is_an_error_before_work_starts(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "examine", None)
+    assert doctor.main(["--json", "nowhere/report.json"]) == 4
+    assert "there is no folder nowhere" in capsys.readouterr().err

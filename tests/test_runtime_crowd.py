@@ -162,3 +162,15 @@ def test_ids_of_bytetrack_come_back_to_their_rows(monkeypatch):
     identities = open_identities("bytetrack", SIGMAS, 25.0)
     ids = identities.assign(np.zeros((3, 3, 2), np.float32), np.ones((3, 3), np.float32), np.eye(3, 4), 0.0)
     assert ids.tolist() == [0, 0, 8]
+
+
+def test_the_real_bytetrack_keeps_ids_whatever_the_order():
+    identities = open_identities("bytetrack", SIGMAS, 30.0)
+    walkers = np.array([[10.0, 10, 60, 160], [200, 20, 260, 180]])
+    seen = []
+    for frame in range(10):
+        order = [1, 0] if frame % 2 else [0, 1]
+        boxes = (walkers + frame * np.array([2, 0, 2, 0]))[order]
+        ids = identities.assign(np.zeros((2, 3, 2), np.float32), np.full((2, 3), 0.8, np.float32), boxes, frame / 30)
+        seen.append(ids[order].tolist())
+    assert len({tuple(ids) for ids in seen[2:]}) == 1 and sorted(seen[-1]) == [1, 2]

@@ -120,3 +120,11 @@ def test_results_are_drawn_in_the_style_that_is_asked_for(result):
     frame = runtime.Frame(0, 0.0, "a", image, result)
     np.testing.assert_array_equal(frame.draw(), plain)
     assert (image == 90).all()
+
+
+def test_the_real_supervision_takes_it(result):
+    made = result.to_supervision()
+    assert type(made).__module__.startswith("supervision.")
+    np.testing.assert_array_equal(made.xy, result.keypoints_xy)
+    np.testing.assert_array_equal(made.keypoint_confidence, result.scores)
+    np.testing.assert_array_equal(made.data["tracker_id"], [3, 7])

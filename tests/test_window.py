@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,6 +20,7 @@ from runtime import webcam
 from runtime.progress import Progress
 from runtime.video import open_source
 
+ROOT = Path(__file__).parent.parent
 REAL_CAPTURE = cv2.VideoCapture
 
 
@@ -295,3 +298,16 @@ def test_the_bar_is_drawn_on_a_terminal_only(monkeypatch, capsys):
         text = capsys.readouterr().err
         assert text.endswith("frame 4/4, " + text.rsplit("frame 4/4, ", 1)[1]) and text.count("\n") == 1
         assert ("#" * 30 in text and "s left" in text) == is_terminal and (text.count("\r") == 5) == is_terminal
+
+
+@pytest.mark.skipif(shutil.which("xvfb-run") is None, reason="no virtual display here")
+def test_a_real_window_on_a_virtual_display(centroid_onnx, moving_dots, workplace):
+    arguments = ["--model", str(centroid_onnx), "--threads", "1", "--source", str(moving_dots[0])]
+    command = [sys.executable, "-m", "runtime.webcam", *arguments, "--json", "poses.jsonl"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([os.environ["PYTHONPATH"], str(ROOT)])}
+    started = time.monotonic()
+    child = subprocess.run(
+        ["xvfb-run", "-a", *command], cwd=workplace, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert child.returncode == 0, child.stderr
+    assert len(Path("poses.jsonl").read_text().splitlines()) == 12 and time.monotonic() - started > 1.0
