@@ -125,8 +125,8 @@ def devices_of(engine: Engine) -> list[str]:
 
 def accelerators_for(path: Path, engines: dict[str, dict[str, Any]]) -> list[str]:
     """The devices beside the CPU that this artifact's engine finds here."""
-    devices = [engine["devices"] for engine in engines.values() if engine["extension"] == path.suffix]
-    return [device for device in sum(devices, []) if device != "cpu"]
+    found = [engine for engine in engines.values() if engine["extension"] == path.suffix]
+    return [device for engine in found for device in engine["devices"] if device != "cpu"]
 
 
 def examine_model(path: Path, accelerators: Sequence[str], timeout_s: float) -> dict[str, Any]:
