@@ -7,8 +7,10 @@ ms: median processor time, forward and backward (and optimiser). MB: what two ru
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -62,13 +64,17 @@ def added_mb(make: Callable[..., Callable[[], None]], *case: object) -> float:
     return mb("VmHWM:") - before
 
 
-if __name__ == "__main__":
+def main(argv: list[str] | None = None) -> int:
+    """Measure and print all cases."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=10, help="of each case that are counted (default 10)")
+    args = parser.parse_args(argv)
     engine.prepare_process(1)
     for make, preset, batch in [(layer, *case) for case in LAYERS] + [(step, *case) for case in STEPS]:
         for sampler in ("grid_sample", "gather"):
             cases = [(preset, batch, sampler, option) for option in (False, True)]
             runs, spent = [make(*case) for case in cases], ([0.0], [0.0])
-            for i in range(2 * 12):
+            for i in range(2 * (args.rounds + 2)):
                 start = time.process_time()
                 runs[i % 2]()
                 spent[i % 2].append(1e3 * (time.process_time() - start))
@@ -77,3 +83,8 @@ if __name__ == "__main__":
                 mb = pool.starmap(added_mb, [(make, *case) for case in cases], 1)
             print(f"{make.__name__} {preset:12} batch {batch:2} {sampler:11}", end=" ")
             print(f"{ms[0]:7.1f} -> {ms[1]:7.1f} ms ({ms[1] / ms[0]:.2f}x) {mb[0]:5.0f} -> {mb[1]:5.0f} MB", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
