@@ -60,9 +60,14 @@ class OnePerson:
 
     def see(self, image: Image, time_s: float) -> PoseResult:
         """The person in the next frame with an id, or nobody."""
-        result = self._search(image) if self.box_xyxy is None else self._follow(image, self.box_xyxy)
+        result = self._search_on(image) if self.box_xyxy is None else self._follow(image, self.box_xyxy)
         boxes = np.zeros((0, 4)) if self.box_xyxy is None else self.box_xyxy[None]
         return replace(result, ids=self._identities.assign(result.keypoints_xy, result.scores, boxes, time_s))
+
+    def find(self, image: Image) -> PoseResult:
+        """The person in a picture that stands alone, or nobody: all windows at once. Ids are None."""
+        size_wh = image.shape[1], image.shape[0]
+        return replace(self._search(image, windows(size_wh, self._aspect, self._padding)), ids=None)
 
     def _follow(self, image: Image, box_xyxy: Box) -> PoseResult:
         """Look where the person was last, and elsewhere while that is in doubt."""
@@ -71,7 +76,7 @@ class OnePerson:
         result, found, score = choose(looks, np.array([0])), _box(looks, 0), float(looks.scores[0].mean())
         if found is None or score < self._lost_below:
             self._last = box_xyxy
-            return add_times(self._search(image), result)
+            return add_times(self._search_on(image), result)
         self._is_sure = score >= self._doubt_below
         other = _best(looks, range(1, len(looks)), score + BETTER_SCORE)
         if other is not None:
@@ -82,9 +87,13 @@ class OnePerson:
         self.box_xyxy = glide(box_xyxy, found)
         return result
 
-    def _search(self, image: Image) -> PoseResult:
-        """Look at the large windows or the next places; then closer at the best of what was found."""
-        wide = self._estimate(image, np.stack(self._places((image.shape[1], image.shape[0]))))
+    def _search_on(self, image: Image) -> PoseResult:
+        """Look at the large windows, or the next places of a search that goes on."""
+        return self._search(image, self._places((image.shape[1], image.shape[0])))
+
+    def _search(self, image: Image, places: list[Box]) -> PoseResult:
+        """Look at these places, then closer at the best of what was found."""
+        wide = self._estimate(image, np.stack(places))
         found, self.box_xyxy = _best(wide, range(len(wide)), self._found_from), None
         if found is not None:
             wide, self.box_xyxy = self._look_closer(image, found, wide)

@@ -18,7 +18,7 @@ from runtime.detections import Detect
 from runtime.detectors import open_detector
 from runtime.errors import InputError, ModelFileError
 from runtime.following import OnePerson
-from runtime.identities import IDENTITIES, open_identities
+from runtime.identities import IDENTITIES, Identities, PoseIdentities, open_identities
 from runtime.inputs import check_boxes, check_image, check_number
 from runtime.live import Live, OnResult
 from runtime.playback import See, Video
@@ -38,7 +38,8 @@ class Pose:
     """Key points of people in images, videos and cameras.
 
     >>> pose = runtime.Pose()                       # the packaged model; or Pose("pose.xml", device="cpu", threads=2)
-    >>> result = pose(image_bgr)                    # one person, whole image
+    >>> result = pose(image_bgr)                    # one person, who fills the image
+    >>> result = pose.find(image_bgr)               # one person somewhere in it, or nobody
     >>> result = pose(image_bgr, boxes_xyxy)        # one person per box
     >>> for frame in pose.video("clip.mp4"): ...    # every frame, following people
     >>> with pose.live(0, on_result) as live: ...   # always the newest frame
@@ -103,11 +104,24 @@ class Pose:
         result = self._estimate(image, boxes)
         return replace(result, timing_ms={"detect": detect_ms, **result.timing_ms})
 
+    def find(self, image_bgr: NDArray[Any]) -> PoseResult:
+        """One person somewhere in a picture, without a detector; 0 persons where nobody is found. Stateless.
+
+        Looks at the whole picture and at dozens of windows of three sizes, then closer at the best: as many runs of the
+        engine. With a detector it finds everybody, as a call does.
+
+        Raises:
+            InputError: an image that cannot be used.
+        """
+        if self.detect is not None:
+            return self(image_bgr)
+        return self._one_person(PoseIdentities(self.sidecar.sigmas)).find(check_image(image_bgr))
+
     def video(self, source: AnySource) -> Video:
         """Every frame of a video, camera, stream, picture, folder or glob, in order: an iterator, and a `with`.
 
         In moving pictures people are followed, have ids and are smoothed. Pictures of a folder have nothing to do with
-        each other: each one is answered as by a call.
+        each other: each one is answered as by `find`.
 
         Raises:
             InputError: at once, when the source cannot be opened.
@@ -134,19 +148,22 @@ class Pose:
     def watch(self, source: Source) -> See:
         """What answers this source's frames one after the other: follows and smooths where they move."""
         if not source.is_continuous:
-            return lambda image, time_s: self(image)
+            return lambda image, time_s: self.find(image)
         sigmas = self.sidecar.sigmas
         identities = open_identities(self.tracker, sigmas, source.fps)
-        width, height = self.sidecar.input_size_wh
-        follower: OnePerson | Crowd = OnePerson(
-            self._estimate, identities, width / height, self.sidecar.padding, self.sidecar.presence_score
-        )
+        follower: OnePerson | Crowd = self._one_person(identities)
         if self.detect is not None:
             follower = Crowd(self._estimate, self.detect, self.detect_every, identities, sigmas)
         if self.smoothing is None:
             return follower.see
         smoother = Smoother(self.smoothing)
         return lambda image, time_s: smoother.smooth(follower.see(image, time_s), time_s)
+
+    def _one_person(self, identities: Identities) -> OnePerson:
+        """Who follows one person, or finds one."""
+        width, height = self.sidecar.input_size_wh
+        padding, presence = self.sidecar.padding, self.sidecar.presence_score
+        return OnePerson(self._estimate, identities, width / height, padding, presence)
 
     def _estimate(self, image_bgr: NDArray[Any], boxes_xyxy: Any) -> PoseResult:
         """One pose per box, None = the whole image."""

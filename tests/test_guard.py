@@ -87,7 +87,9 @@ def test_a_run_writes_what_was_asked_for_and_nothing_else(centroid_artifacts, mo
     if engine == "executorch":  # torch, which it imports, tries its temporary folder
         places = [place for place in places if not place.startswith(str(tmp_path / "tmp"))]
     names = {Path(place).name for place in places}
-    assert names <= {"drawn.mp4", ".drawn.partial.mp4", "poses.jsonl", ".poses.partial.jsonl"}
+    grows_and_tries = {f".{stem}.{kind}{end}" for stem, end in (("drawn", ".mp4"), ("poses", ".jsonl"))
+                       for kind in ("partial", "trial")}  # fmt: skip
+    assert names <= {"drawn.mp4", "poses.jsonl", *grows_and_tries}
     left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert left == {"here/drawn.mp4", "here/poses.jsonl", "events", moving_dots[0].name}
 
