@@ -1,6 +1,6 @@
 """Time and memory of decoder attention in training: the plain layer -> the one that samples, then projects.
 
-    python -m benchmarks.decoder_attention     # one layer, then whole training steps; 1 thread, both in turn; Linux
+    python benchmarks/decoder_attention.py     # one layer, then whole training steps; 1 thread, both in turn; Linux
 
 ms: median processor time, forward and backward (and optimiser). MB: what two runs add to the process at their peak.
 """
@@ -16,6 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+
+if __name__ == "__main__":  # run as a file, the folder of the package is not on the path
+    sys.path[:1] = [str(Path(__file__).resolve().parent.parent)]
 
 from tfpose_edge import PRESETS, TFPose
 from tfpose_edge.attention import DeformableAttention, SampleThenProject, get_sampler

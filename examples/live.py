@@ -8,6 +8,8 @@ import time
 
 import runtime
 
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
 source, seconds = sys.argv[1], float(sys.argv[2])
 
 

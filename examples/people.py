@@ -10,6 +10,8 @@ import cv2
 
 import runtime
 
+if len(sys.argv) != 4:
+    sys.exit(__doc__)
 clip, network, folder = sys.argv[1:]
 detector = runtime.NetworkDetector(network, score_threshold=0.5)
 print(detector)  # which family it was taken for, and how pictures are prepared for it

@@ -11,10 +11,14 @@ import cv2
 
 import runtime
 
+if len(sys.argv) != 4:
+    sys.exit(__doc__)
 photo, drawn, results = sys.argv[1:]
 image = cv2.imread(photo)
 with runtime.Pose() as pose:  # the packaged model; or runtime.Pose("pose.xml", device="cpu", threads=2)
-    result = pose(image)  # one person, the whole picture; pose(image, boxes_xyxy) for several
+    result = pose.find(image)  # one person somewhere in the picture; pose(image, boxes_xyxy) where boxes are known
+if len(result) == 0:
+    sys.exit(f"{photo}: nobody is found")
 for name, (x, y), score in zip(result.names, result.keypoints_xy[0], result.scores[0], strict=True):
     print(f"{name:16} {x:7.1f} {y:7.1f} px, expected OKS {score:.2f}")
 cv2.imwrite(drawn, result.draw(image, style=runtime.Style(threshold=0.2, show_boxes=True)))

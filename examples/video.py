@@ -8,6 +8,8 @@ from pathlib import Path
 
 import runtime
 
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
 clip, lines = sys.argv[1:]
 smoothing = runtime.Smoothing(min_cutoff_hz=0.7, speed_gain=10.0)  # the defaults; smoothing=False turns it off
 with runtime.Pose(smoothing=smoothing) as pose, pose.video(clip) as video, Path(lines).open("w") as file:

@@ -145,7 +145,7 @@ def open_stream(url: str, retry_s: float = RETRY_S) -> Source:
     timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, STREAM_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, STREAM_TIMEOUT_MS]
     stream = connect("stream", name, lambda: cv2.VideoCapture(url, cv2.CAP_FFMPEG, timeouts), retry_s)
     if stream is None:
-        raise InputError(f"{name}: the stream cannot be opened within {STREAM_TIMEOUT_MS / 1000:.0f} s")
+        raise InputError(f"{name}: the stream cannot be opened: no video within {STREAM_TIMEOUT_MS / 1000:.0f} s")
     if stream.reader.announced > 0:
         stream.close()
         return open_video(url, name, timeouts)

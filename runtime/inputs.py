@@ -20,6 +20,10 @@ def check_image(image_bgr: Any) -> Image:
     Raises:
         InputError: not an array, wrong type of numbers (floats have no agreed range), wrong shape, no pixels.
     """
+    if image_bgr is None:
+        raise InputError(
+            f"image_bgr is None, which is what cv2.imread gives for a file that it cannot read; {LEGAL_IMAGES}"
+        )
     if not isinstance(image_bgr, np.ndarray):
         raise InputError(f"image_bgr is a {type(image_bgr).__name__}, {LEGAL_IMAGES}")
     if image_bgr.dtype not in (np.uint8, np.uint16):

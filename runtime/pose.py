@@ -45,7 +45,7 @@ class Pose:
     >>> with pose.live(0, on_result) as live: ...   # always the newest frame
 
     Args:
-        model: an artifact; None = the packaged one.
+        model: an artifact, or the name of a packaged one, such as "tiny"; None = the default one.
         device: one of the engine's devices; never replaced by another one.
         threads: CPU threads of the engine; None = the CPUs that this program may use.
         detector: who finds people: a network's file (ONNX or OpenVINO), "hog", or a callable that takes an image
@@ -72,7 +72,7 @@ class Pose:
     ) -> None:
         if not isinstance(model, str | Path | None):
             raise InputError(f"model is {model!r}, legal are None and the path of an artifact")
-        path = packaged_model() if model is None else Path(model)
+        path = packaged_model(model)
         self.engine = engine_for(path)
         self.path = path
         self.device = device
@@ -233,8 +233,11 @@ class Pose:
         self.close()
 
 
-def packaged_model() -> Path:
-    """The default artifact that comes with the package."""
+def packaged_model(model: str | Path | None = None) -> Path:
+    """The artifact that `model` names: a path, or a packaged one's name ("tiny"); None is the default one."""
+    if model is not None:
+        named = MODELS_DIR / f"{model}.onnx"
+        return named if named.name in PACKAGED_MODELS and named.is_file() else Path(model)
     for name in PACKAGED_MODELS:
         if (MODELS_DIR / name).is_file():
             return MODELS_DIR / name

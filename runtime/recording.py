@@ -124,6 +124,8 @@ class FolderRecorder:
     """Drawn pictures under the names of the originals, in a folder that is made with the first one."""
 
     def __init__(self, folder: Path) -> None:
+        if folder.suffix.lower() in (*IMAGE_EXTENSIONS, *VIDEO_CODECS):
+            raise InputError(f"{folder}: is the name of a file; the drawn pictures of a folder need a folder")
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder}: is a file; the drawn pictures of a folder need a folder")
         check_target(folder / "picture" if folder.is_dir() else folder)

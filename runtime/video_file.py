@@ -14,6 +14,7 @@ from runtime.pictures import IMAGE_EXTENSIONS, MAX_PIXELS
 from runtime.source import DEFAULT_FPS, RawFrame, Source
 
 VIDEO_EXTENSIONS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
+TEXT_CODEC = "ansi"  # FFmpeg paints text files
 GAP_S, GAP_INTERVALS = 0.5, 4  # time stamps that jump by more than both are a gap
 ENDED_EARLY_SHARE = 0.9  # of the frames that a video announces: many announce a few too many
 
@@ -115,8 +116,13 @@ def open_video(path: str, name: str = "", timeouts: Sequence[int] = ()) -> Video
     name = name or path
     capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, list(timeouts)) if timeouts else cv2.VideoCapture(path)
     if not capture.isOpened():
-        legal = " ".join((*IMAGE_EXTENSIONS, *VIDEO_EXTENSIONS))
-        raise InputError(f"{name}: cannot be opened as a video: damaged, or not one ({legal})")
+        raise InputError(
+            f"{name}: cannot be opened: damaged, or neither a video ({' '.join(VIDEO_EXTENSIONS)}, ...) nor a picture "
+            f"({' '.join(IMAGE_EXTENSIONS)})"
+        )
+    if int(capture.get(cv2.CAP_PROP_FOURCC)) == cv2.VideoWriter.fourcc(*TEXT_CODEC):
+        capture.release()
+        raise InputError(f"{name}: is text, not a video")
     width, height = (int(capture.get(which)) for which in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
     if width * height > MAX_PIXELS:
         capture.release()

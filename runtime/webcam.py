@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         "smoothing": args.smoothing == "on",
     }
     try:
-        models = args.model or default_models()
+        models = [packaged_model(name) for name in args.model] if args.model else default_models()
         refuse_missing(models)
         openers = [partial(Pose, path, args.device, args.threads, **people) for path in models]
         with termination_as_interrupt(), open_source(args.source, args.retry) as source:
@@ -90,12 +90,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--model",
         nargs="+",
         metavar="ARTIFACT",
-        help="converted models, the first one is used, a key goes on to\nthe next (default: the packaged ones)",
+        help="converted models, or names of packaged ones; the\nfirst is used, a key goes on to the next\n"
+        "(default: all packaged ones)",
     )
     add("--source", default="0", help="camera number, video, picture, folder, glob or URL (default: 0)")
     add("--device", default="cpu", help=f"where to run (default: cpu)\n{devices}")
     add("--threads", type=count, metavar="N", help="CPU threads of the engine (default: all it may use)")
-    add("--detector", metavar="FILE", help="follow several people: a detector's .onnx or .xml, or hog")
+    add("--detector", metavar="FILE", help="follow several people: a detector's .onnx or .xml,\nor hog (OpenCV 4 only)")
     add(
         "--detect-every",
         type=count,
@@ -148,9 +149,9 @@ def _number(text: str, low: float, high: float) -> float:
     return value
 
 
-def refuse_missing(models: Sequence[str | Path]) -> None:
+def refuse_missing(models: Sequence[Path]) -> None:
     """ModelFileError for a model that a key would ask for in vain, before work starts."""
-    for path in map(Path, models):
+    for path in models:
         engine_for(path)
         artifact_files(path)
 

@@ -152,3 +152,18 @@ def test_what_is_too_small_to_be_true_is_nobody():
     """30 px in a picture 360 px high, however sure the network is."""
     world = World([100, 100, 118, 128], least_share=0.0)
     assert all(len(one(world).see(IMAGE, frame / 30)) == 0 for frame in range(30))
+
+
+@pytest.mark.parametrize("person", [[30, 20, 150, 340], [420, 30, 480, 190], [560, 250, 600, 350]])
+def test_a_person_somewhere_in_a_picture_is_found_at_once(person):
+    """Of three sizes; a follower would look for the smallest for several frames."""
+    world = World(person, least_share=0.05)
+    found = one(world).find(IMAGE)
+    assert len(found) == 1 and found.ids is None
+    np.testing.assert_allclose(found.keypoints_xy[0], world.look(np.array(person, float))[0], atol=1e-3)
+    assert len(world.looks[0]) == len(WINDOWS)
+
+
+def test_a_picture_without_anybody_has_nobody():
+    found = one(World()).find(IMAGE)
+    assert len(found) == 0 and found.ids is None and found.image_size_wh == SIZE_WH

@@ -37,7 +37,7 @@ def test_legal_images_become_bgr(given, expected):
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        (None, "NoneType"),
+        (None, "cv2.imread"),
         ("photo.jpg", "str"),
         ([[1, 2], [3, 4]], "list"),
         (BGR / 255, "float64"),

@@ -7,6 +7,7 @@ import shutil
 import threading
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from conftest import NAMES, dots_image, write_centroid_onnx
@@ -256,3 +257,27 @@ def test_video_reports_a_missing_source_at_once(centroid_onnx):
 def test_what_is_no_path_is_named():
     with pytest.raises(runtime.InputError, match="model is 5, legal are None and the path"):
         runtime.Pose(5)
+
+
+def test_find_is_stateless_and_answers_the_pictures_of_a_folder(centroid_onnx, tmp_path):
+    images = [dots_image((320, 240), np.array([[150.0, 90], [120, 130], [175, 140]]) + s, radius=12) for s in (0, 60)]
+    for number, image in enumerate(images):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), image)
+    with runtime.Pose(centroid_onnx, threads=1) as pose:
+        found = [pose.find(image) for image in images]
+        assert [len(one) for one in found] == [1, 1]
+        again = pose.find(images[0])
+        np.testing.assert_array_equal(again.keypoints_xy, found[0].keypoints_xy)
+        assert (found[1].boxes_xyxy != found[0].boxes_xyxy).any()  # where the dots are
+        for frame, one in zip(pose.video(tmp_path), found, strict=True):
+            np.testing.assert_array_equal(frame.result.keypoints_xy, one.keypoints_xy)
+    boxes = [[90, 60, 250, 200]]
+    with runtime.Pose(centroid_onnx, threads=1, detector=lambda image: boxes) as pose:
+        np.testing.assert_array_equal(pose.find(images[0]).boxes_xyxy, boxes)
+
+
+def test_packaged_models_have_names():
+    with runtime.Pose("tiny", threads=1) as pose:
+        assert pose.path == runtime.pose.MODELS_DIR / "tiny.onnx"
+    with pytest.raises(runtime.ModelFileError, match=r"the extension is '\.safetensors', .*python -m converters"):
+        runtime.Pose("model.safetensors")

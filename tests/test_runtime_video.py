@@ -121,7 +121,7 @@ def test_a_folder_without_pictures_is_an_error(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"no video at all" * 100])
 def test_a_broken_video_is_an_error(tmp_path, content):
     (tmp_path / "a.mp4").write_bytes(content)
-    with pytest.raises(InputError, match=r"a\.mp4: cannot be opened as a video"):
+    with pytest.raises(InputError, match=r"a\.mp4: cannot be opened: damaged, or neither a video"):
         open_source(tmp_path / "a.mp4")
 
 
@@ -132,3 +132,10 @@ def test_a_video_that_ends_early_says_so(moving_dots, caplog):
     with caplog.at_level(logging.WARNING):
         assert len(list(source)) == len(truth)
     assert f"{len(truth)} of {3 * len(truth)} frames could be read" in caplog.text
+
+
+def test_text_is_no_video(tmp_path):
+    """FFmpeg would paint it."""
+    (tmp_path / "notes.txt").write_text("hello world\n" * 200)
+    with pytest.raises(InputError, match=r"notes\.txt: (is text, not a video|cannot be opened)"):
+        open_source(tmp_path / "notes.txt")

@@ -97,6 +97,8 @@ def test_json_goes_to_standard_output(command, photo, workplace, capsys):
         (["--source", "{photo}/..", "--save", "{photo}/.."], 4, "is the source itself"),
         (["--source", "{photo}/..", "--save", "{photo}"], 4, "is the source itself"),
         (["--source", "{photo}/..", "--save", "drawn", "--model", "gone.onnx"], 3, "gone.onnx"),
+        (["--source", "{photo}/..", "--save", "drawn.jpg"], 4, "is the name of a file"),
+        (["--source", "{photo}", "--detector", "gone.pte"], 3, "run as .onnx and .xml"),
         (["--source", "{photo}", "--json", "no/poses.jsonl"], 4, "no folder no"),
         (["--source", "{photo}", "--json", "{photo}"], 4, "is the source itself"),
         (["--source", "{photo}", "--json", "x.png", "--save", "./x.png"], 4, "is given twice"),

@@ -7,6 +7,7 @@ import pytest
 import torch
 from photographs import write_data_set
 
+from runtime.draw import COLOURS_BGR
 from runtime.skeleton import COCO_17
 from training.criterion import gaussian_heatmaps
 from training.data import sheet, show
@@ -73,7 +74,7 @@ def test_skeletons_know_left_from_right():
     points = np.tile((-50.0, -50.0), (17, 1))
     points[COCO_17.index("left_wrist")], points[COCO_17.index("right_wrist")] = (20, 20), (60, 20)
     drawn = sheet.draw_keypoints(np.zeros((40, 80, 3), np.uint8), points, np.full(17, 2))
-    assert tuple(drawn[20, 20]) == sheet.SIDE_COLOURS["left"] and tuple(drawn[20, 60]) == sheet.SIDE_COLOURS["right"]
+    assert tuple(drawn[20, 20]) == COLOURS_BGR["left"] and tuple(drawn[20, 60]) == COLOURS_BGR["right"]
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,8 @@ def _metadata(path: Path) -> dict[str, str]:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: not a readable .safetensors file: {error}") from error
+        hint = "" if path.suffix == ".safetensors" else f", and its name ends with '{path.suffix}'"
+        raise ValueError(f"{path}: not a readable .safetensors file{hint}: {error}") from error
     if metadata.get("format") != FORMAT or "config" not in metadata:
         raise ValueError(
             f"{path}: not a checkpoint of tfpose-edge (format is {metadata.get('format')!r}, not {FORMAT!r})"

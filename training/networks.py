@@ -38,7 +38,8 @@ def configuration(preset: str, changes: Sequence[str] = ()) -> PoseConfig:
     for change in changes:
         field, equals, text = change.partition("=")
         if not equals or field not in legal:
-            raise ValueError(f"the change {change!r} is not FIELD=VALUE; legal fields are {', '.join(legal)}")
+            problem = "has an unknown field" if equals else "is not FIELD=VALUE"
+            raise ValueError(f"the change {change!r} {problem}; legal fields are {', '.join(legal)}")
         value: Any = _parsed(text, getattr(config, field), change)
         config = dataclasses.replace(config, **{field: value})
     return config

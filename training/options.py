@@ -140,7 +140,8 @@ class Options:
     sync_batchnorm: bool = False
     """BatchNorm averages over all processes (SyncBatchNorm); on GPUs only."""
     sampler: str = "auto"
-    """Deformable sampler: grid_sample, gather, tent, fused (an NVIDIA GPU), or auto: fused where it can run."""
+    """Deformable sampler: grid_sample, gather, float_gather, bag, tent, fused (an NVIDIA GPU), or auto: fused where it
+    can run, else grid_sample."""
     sample_then_project: Switch = None
     """Decoder attention projects its samples, not the whole memory: the same network at another cost.
     Default: True for 256 channels of levels 2..5 (r18-ne0, r18-ne0-noq2q), whose steps it shortens on a CPU."""

@@ -57,7 +57,8 @@ def engine_for(path: Path) -> Engine:
         if path.suffix == engine.extension:
             return engine
     legal = ", ".join(engine.extension for engine in ENGINES)
-    raise ModelFileError(f"{path}: not an artifact: the extension is '{path.suffix}', legal are {legal}")
+    hint = "; `python -m converters` makes artifacts of a checkpoint" if path.suffix == ".safetensors" else ""
+    raise ModelFileError(f"{path}: not an artifact: the extension is '{path.suffix}', legal are {legal}{hint}")
 
 
 def open_backend(path: Path, device: str = "cpu", threads: int | None = None) -> Backend:

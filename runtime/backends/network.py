@@ -38,9 +38,11 @@ def open_network(path: Path, device: str = "cpu", threads: int | None = None) ->
         BackendUnavailable: unknown device, engine not installed, device absent.
         ModelFileError: no such file, another format, or the engine cannot load it.
     """
+    if path.suffix not in (".onnx", ".xml"):
+        raise ModelFileError(
+            f"{path}: the extension is '{path.suffix}', networks without a sidecar run as .onnx and .xml"
+        )
     engine = engine_for(path)
-    if engine.name not in CLASS_NAMES:
-        raise ModelFileError(f"{path}: networks without a sidecar run as .onnx and .xml, not as {engine.extension}")
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file")
     if device not in engine.devices:

@@ -68,7 +68,8 @@ def shard_paths(place: Path) -> list[Path]:
     found = sorted(place.glob("*.tar")) if place.is_dir() else [Path(name) for name in _braces(str(place))]
     missing = [str(path) for path in found if not path.is_file()]
     if missing or not found:
-        raise InputError(f"{missing[0]}: no such shard" if missing else f"{place}: has no .tar shards")
+        lacking = f"{place}: has no .tar shards; other data are named as ANNOTATIONS.json:IMAGES"
+        raise InputError(f"{missing[0]}: no such shard" if missing else lacking)
     return found
 
 

@@ -8,12 +8,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.draw import COLOURS_BGR, side_of
 from runtime.skeleton import COCO_17, limbs
 
 Image = NDArray[np.uint8]
 
-SIDE_COLOURS = {"left": (80, 200, 60), "right": (60, 80, 240)}  # BGR
-MIDDLE_COLOUR = (230, 200, 60)
 TITLE_HEIGHT, GAP = 26, 4  # px
 PAPER, INK = (250, 250, 250), (40, 40, 40)  # BGR
 FONT, FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.45
@@ -65,10 +64,10 @@ def draw_keypoints(
     pixels = [(int(x), int(y)) for x, y in keypoints_xy]
     for start, end in limbs(names):
         if visible[start] and visible[end]:
-            cv2.line(drawn, pixels[start], pixels[end], _colour(names[end]), 1, cv2.LINE_AA)
+            cv2.line(drawn, pixels[start], pixels[end], COLOURS_BGR[side_of(names[end])], 1, cv2.LINE_AA)
     for name, pixel, seen in zip(names, pixels, visible, strict=True):
         if seen:
-            cv2.circle(drawn, pixel, 2, _colour(name), -1 if seen == 2 else 1, cv2.LINE_AA)
+            cv2.circle(drawn, pixel, 2, COLOURS_BGR[side_of(name)], -1 if seen == 2 else 1, cv2.LINE_AA)
     return drawn
 
 
@@ -85,7 +84,3 @@ def _outlined_text(image: Image, text: str) -> None:
     place = (4, image.shape[0] - 6)
     for colour, width in ((INK, 3), (PAPER, 1)):
         cv2.putText(image, text, place, FONT, 0.38, colour, width, cv2.LINE_AA)
-
-
-def _colour(name: str) -> tuple[int, int, int]:
-    return SIDE_COLOURS.get(name.split("_")[0], MIDDLE_COLOUR)
