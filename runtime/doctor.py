@@ -12,9 +12,9 @@ import importlib.metadata
 import json
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -23,10 +23,12 @@ from runtime.backends import ENGINES, Engine, available_cpus
 from runtime.disk import check_target
 from runtime.errors import PoseError
 from runtime.pose import MODELS_DIR
+from runtime.progress import CLEAR_LINE
 from runtime.trial import TIMEOUT_S, run_child, try_artifact, try_camera
 
 MODULES = {"executorch": "executorch.runtime", "coreml": "coremltools"}  # engine -> what is imported; else its name
 PACKAGES = {"coreml": "coremltools"}  # engine -> what pip installs; else its name
+Thing = TypeVar("Thing", Engine, Path)
 MAX_CAMERAS = 4  # that are looked for where the system has no list of them
 
 
@@ -59,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def examine(models: list[Path], timeout_s: float) -> dict[str, Any]:
     """Everything, as plain values; a `problem` is "" where something works."""
-    engines = {engine.name: examine_engine(engine, timeout_s) for engine in ENGINES}
+    engines = {engine.name: examine_engine(engine, timeout_s) for engine in announced(ENGINES)}
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -67,9 +69,21 @@ def examine(models: list[Path], timeout_s: float) -> dict[str, Any]:
         "opencv": cv2.__version__,
         "threads": available_cpus(),
         "engines": engines,
-        "models": {str(path): examine_model(path, accelerators_for(path, engines), timeout_s) for path in models},
+        "models": {
+            str(path): examine_model(path, accelerators_for(path, engines), timeout_s) for path in announced(models)
+        },
         "cameras": {str(number): examine_camera(number) for number in camera_numbers()},
     }
+
+
+def announced(things: Sequence[Thing]) -> Iterator[Thing]:
+    """The things, each one's name on the terminal while it is tried."""
+    for thing in things:
+        if sys.stderr.isatty():
+            print(f"{CLEAR_LINE}trying {thing.name} ...", end="", file=sys.stderr, flush=True)
+        yield thing
+    if sys.stderr.isatty():
+        print(CLEAR_LINE, end="", file=sys.stderr, flush=True)
 
 
 def packaged_models() -> list[Path]:
