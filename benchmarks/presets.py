@@ -160,11 +160,11 @@ def main(argv: list[str] | None = None) -> int:
             folder = args.artifacts or Path(temporary)
             found = artifacts(args.presets, args.formats, folder, bar.set_description)
             rows = measure(found, args.threads, args.rounds, bar.set_description)
-    except ValueError as error:
-        parser.error(str(error))
     except PoseError as error:
         print(f"presets: {error}", file=sys.stderr)
         return error.exit_code
+    except ValueError as error:
+        parser.error(str(error))
     processor = device_name(torch.device("cpu")).partition(",")[0]
     title = f"{processor}, batch 1, {args.rounds} rounds interleaved, medians"
     print(title, table.as_text(as_rows(rows, args.threads)), sep="\n")

@@ -163,7 +163,7 @@ def recognise(outputs: Sequence[NDArray[Any]], size_wh: tuple[int, int]) -> Fami
             name = "rtmdet"
         elif len(first) == len(second) == 3 and second[-1] == 4 and first[1] == second[1]:
             boxes = next(output for output in outputs if output.shape == second)
-            name = "detr" if np.abs(boxes).max() <= FRACTION_LIMIT else ""  # px are another family's
+            name = "detr" if (np.abs(boxes) <= FRACTION_LIMIT).all() else ""  # px are another family's
     return next((family for family in FAMILIES if family.name == name), None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -49,7 +50,7 @@ class Style:
                 raise InputError(f"Style.{name} is {colour!r}, legal are three integers 0..255: blue, green, red")
         for name, high in (("threshold", 1.0), ("width", 100.0)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= high:
+            if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= float(value) <= high:
                 raise InputError(f"Style.{name} is {value!r}, legal is 0..{high:g}")
 
     def limbs(self, names: Sequence[str], skeleton: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ WINDOW_STEP = 0.6  # from one window to the next at most, over its sides
 LOOKS_PER_FRAME = 3  # of a search that goes on: what a frame may cost
 WHILE_IN_DOUBT = 2  # windows in each frame beside the one who is followed
 MAX_CLOSER_LOOKS = 3  # at a find
+MOST_CANDIDATES = 3  # at which a picture that stands alone is looked at closer
+AT_ONCE = 32  # places in one call
+SMALLEST_WINDOW_PX, MOST_WINDOWS = 16, 256  # of one size
 LEAST_SHARE = 0.1  # of the image's shorter side: what is smaller than this is not followed
 UNKNOWN_PRESENCE = 0.5  # mean score under which somebody is in doubt, for a network of which nobody measured it
 LOST_BELOW = 0.05  # how far under the measured one the score of somebody who is followed may fall
@@ -67,7 +71,7 @@ class OnePerson:
     def find(self, image: Image) -> PoseResult:
         """The person in a picture that stands alone, or nobody: all windows at once. Ids are None."""
         size_wh = image.shape[1], image.shape[0]
-        return replace(self._search(image, windows(size_wh, self._aspect, self._padding)), ids=None)
+        return replace(self._search(image, windows(size_wh, self._aspect, self._padding), MOST_CANDIDATES), ids=None)
 
     def _follow(self, image: Image, box_xyxy: Box) -> PoseResult:
         """Look where the person was last, and elsewhere while that is in doubt."""
@@ -78,9 +82,9 @@ class OnePerson:
             self._last = box_xyxy
             return add_times(self._search_on(image), result)
         self._is_sure = score >= self._doubt_below
-        other = _best(looks, range(1, len(looks)), score + BETTER_SCORE)
-        if other is not None:
-            closer, box = self._look_closer(image, other, looks)
+        better = _best_first(looks, range(1, len(looks)), score + BETTER_SCORE)
+        if better:
+            closer, box = self._look_closer(image, better[0], looks)
             if box is not None and closer.scores[0].mean() >= score + BETTER_SCORE:
                 self.box_xyxy = box
                 return closer
@@ -91,14 +95,20 @@ class OnePerson:
         """Look at the large windows, or the next places of a search that goes on."""
         return self._search(image, self._places((image.shape[1], image.shape[0])))
 
-    def _search(self, image: Image, places: list[Box]) -> PoseResult:
-        """Look at these places, then closer at the best of what was found."""
-        wide = self._estimate(image, np.stack(places))
-        found, self.box_xyxy = _best(wide, range(len(wide)), self._found_from), None
-        if found is not None:
+    def _search(self, image: Image, places: list[Box], candidates: int = 1) -> PoseResult:
+        """Look at these places, then closer at the best of what was found, until one of so many stays."""
+        wide, self.box_xyxy = self._look_at(image, places), None
+        for found in _best_first(wide, range(len(wide)), self._found_from)[:candidates]:
             wide, self.box_xyxy = self._look_closer(image, found, wide)
+            if self.box_xyxy is not None:
+                break
         self._is_searching, self._is_sure = self.box_xyxy is None, True
         return nobody(wide) if self._is_searching else wide
+
+    def _look_at(self, image: Image, places: list[Box]) -> PoseResult:
+        """All places (4,) px, some at a time: memory for crops is kept."""
+        parts = [np.stack(places[start : start + AT_ONCE]) for start in range(0, len(places), AT_ONCE)]
+        return joined([self._estimate(image, part) for part in parts])
 
     def _look_closer(self, image: Image, box_xyxy: Box, wide: PoseResult) -> tuple[PoseResult, Box | None]:
         """Look at a find until its box stays; the last look with the time of all, and None when they disagree."""
@@ -135,11 +145,19 @@ def _box(result: PoseResult, row: int) -> Box | None:
     return box
 
 
-def _best(result: PoseResult, rows: Iterable[int], least: float = 0.0) -> Box | None:
-    """Box (4,) px of the person with the highest mean score among these rows; None if none is found with `least`."""
-    boxes = {row: _box(result, row) for row in rows if result.scores[row].mean() >= least}
-    found = [row for row, box in boxes.items() if box is not None]
-    return boxes[max(found, key=lambda row: result.scores[row].mean())] if found else None
+def _best_first(result: PoseResult, rows: Iterable[int], least: float = 0.0) -> list[Box]:
+    """Boxes (4,) px of the persons among these rows with a mean score of `least` or more, the surest first."""
+    scored = [(float(result.scores[row].mean()), row) for row in rows]
+    order = [row for score, row in sorted(scored, key=lambda pair: -pair[0]) if score >= least]
+    return [box for row in order if (box := _box(result, row)) is not None]
+
+
+def joined(parts: Sequence[PoseResult]) -> PoseResult:
+    """The persons of several looks at one image, with the time of all."""
+    fields = ("keypoints_xy", "scores", "boxes_xyxy")
+    together: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in fields}
+    times = {name: sum(part.timing_ms[name] for part in parts) for name in parts[0].timing_ms}
+    return replace(parts[0], **together, timing_ms=times)
 
 
 def add_times(result: PoseResult, earlier: PoseResult) -> PoseResult:
@@ -153,7 +171,8 @@ def windows(
 ) -> list[Box]:
     """Boxes (4,) px to search: the whole image, then those whose crops are windows of it, the largest first.
 
-    Windows have the crop's shape and overlap; a row of them ends at the image's edges.
+    Windows have the crop's shape and overlap; a row of them ends at the image's edges. Sizes of which there would be
+    more than MOST_WINDOWS, in long and thin images, are left out, and so are windows of a few pixels.
     """
     size = np.array(size_wh, dtype=np.float64)
     largest = np.array([aspect, 1.0]) * min(size[1], size[0] / aspect)
@@ -161,6 +180,8 @@ def windows(
     for share in shares:
         sides, rest = share * largest, size - share * largest
         numbers = np.ceil(np.maximum(rest, 0) / (WINDOW_STEP * sides) - 1e-9).astype(int) + 1
+        if sides.max() < SMALLEST_WINDOW_PX or numbers.prod() > MOST_WINDOWS:
+            break
         starts = [np.linspace(0, extent, number) for extent, number in zip(rest, numbers, strict=True)]
         half = sides / padding / 2
         for y in starts[1]:

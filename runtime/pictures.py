@@ -15,6 +15,7 @@ from runtime.picture_size import FORMATS, is_picture, picture_size_wh
 from runtime.source import RawFrame, Source
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+FILMS_OF_PICTURES = (".mjpeg", ".mjpg", ".apng")  # they begin like a picture
 MAX_PIXELS = 64 * 10**6  # of a picture: 64 megapixels
 MAX_FILE_BYTES = 10 * MAX_PIXELS  # more than four channels of 16 bits need
 
@@ -45,7 +46,8 @@ def shows_one(path: Path) -> bool:
     """Whether a file is a picture, by its name or its first bytes: OpenCV's video readers decode pictures, too."""
     try:
         with path.open("rb") as file:
-            return path.suffix.lower() in IMAGE_EXTENSIONS or is_picture(file.read(16))
+            is_film = path.suffix.lower() in FILMS_OF_PICTURES
+            return path.suffix.lower() in IMAGE_EXTENSIONS or (is_picture(file.read(16)) and not is_film)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 

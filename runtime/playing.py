@@ -126,15 +126,16 @@ class Player:
         """Do what a key says; False = quit."""
         if key == "pause":
             self.is_paused = not self.is_paused
+        began_s = time.monotonic()
         try:
             if key == "record" and self.source.is_continuous:
                 self._toggle_recording()
             elif key == "next model":
-                began_s = time.monotonic()
                 self.turns.next()
-                self._started_s += time.monotonic() - began_s
         except PoseError as error:  # the show goes on as it was
             log.warning("%s: %s", key, error)
+        if not self.is_paused:  # what a pause takes is counted as a whole
+            self._started_s += time.monotonic() - began_s
         return key != "quit"
 
     def _toggle_recording(self) -> None:

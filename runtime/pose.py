@@ -235,9 +235,14 @@ class Pose:
 
 def packaged_model(model: str | Path | None = None) -> Path:
     """The artifact that `model` names: a path, or a packaged one's name ("tiny"); None is the default one."""
+    if f"{model}.onnx" in PACKAGED_MODELS and (MODELS_DIR / f"{model}.onnx").is_file():
+        return MODELS_DIR / f"{model}.onnx"
     if model is not None:
-        named = MODELS_DIR / f"{model}.onnx"
-        return named if named.name in PACKAGED_MODELS and named.is_file() else Path(model)
+        path = Path(model)
+        if not path.suffix and not path.exists():
+            names = ", ".join(sorted(found.stem for found in MODELS_DIR.glob("*.onnx")))
+            raise ModelFileError(f"{path}: no artifact, and no packaged model; those are {names}")
+        return path
     for name in PACKAGED_MODELS:
         if (MODELS_DIR / name).is_file():
             return MODELS_DIR / name

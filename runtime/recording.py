@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
+from urllib.parse import unquote
 
 import cv2
 
@@ -21,6 +22,8 @@ from runtime.results import Frame
 from runtime.video import IMAGE_EXTENSIONS, Source
 
 VIDEO_CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".avi": "MJPG", ".mkv": "mp4v"}
+LIVE_FPS = 30.0  # of a camera's film at most, however fast the camera is
+LONGEST_HOLD_S = 2.0  # for which a film shows one frame of a camera
 CHECK_ROOM_EVERY = 10  # frames of a video
 
 
@@ -39,7 +42,7 @@ class Recorder(Protocol):
 class Recording:
     """Several recorders as one `with`: all finish together. Frames may come from another thread.
 
-    What was written stays, whatever ended it. While files are completed, Ctrl-C has to wait.
+    What was written stays, whatever ended it. While files are completed, Ctrl-C has no effect.
     """
 
     def __init__(self, recorders: list[Recorder]) -> None:
@@ -62,10 +65,12 @@ class Recording:
             self.recorders.append(recorder)
 
     def end(self, recorder: Recorder) -> None:
-        """Complete one of the recorders; the others go on."""
-        with self._lock:
+        """Complete one of the recorders; the others go on. InputError when it cannot be completed."""
+        with undisturbed(), self._lock:
             self.recorders.remove(recorder)
-            recorder.close()
+            failure = close_recorder(recorder)
+        if failure:
+            raise failure
 
     def __enter__(self) -> Recording:
         return self
@@ -86,12 +91,12 @@ def undisturbed() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    former = [(number, signal.signal(number, signal.SIG_IGN)) for number in (signal.SIGINT, signal.SIGTERM)]
+    former = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for number, handler in former:
-            signal.signal(number, handler)
+        for number, reaction in former.items():
+            signal.signal(number, reaction)
 
 
 def close_recorder(recorder: Recorder) -> InputError | None:
@@ -151,20 +156,21 @@ class VideoRecorder:
     Args:
         path: .mp4 and others of VIDEO_CODECS.
         fps: frames per second of the video.
-        by_time: keep to the frames' own time: one stays until the next one's moment has come. For cameras, which drop
-            frames. Otherwise every frame is there once.
+        by_time: keep to the frames' own time: one stays until the next one's moment has come, and gaps of more than
+            LONGEST_HOLD_S are left out. For cameras, which drop frames and go away. Otherwise each frame is there once.
     """
 
     def __init__(self, path: Path, fps: float, by_time: bool = False) -> None:
         check_target(path, tuple(VIDEO_CODECS))
         check_room(path.parent, path)
-        self.path, self.fps, self.by_time = path, fps, by_time
+        self.path, self.by_time = path, by_time
+        self.fps = min(fps, LIVE_FPS) if by_time else fps
         self.partial = partial_path(path)
         self.writer: cv2.VideoWriter | None = None
         self.size_wh = (0, 0)
         self.num_frames = 0
-        self._first_s = 0.0
-        self._last: Image | None = None
+        self._first_s = 0.0  # of the film's clock, moved on by what is left out
+        self._last: tuple[float, Image] | None = None  # when it was taken, and its drawing
 
     def write(self, frame: Frame, drawn: Image) -> None:
         """Add a drawn frame; InputError, before the file is harmed, when the disk is nearly full."""
@@ -173,12 +179,16 @@ class VideoRecorder:
             self.writer = self._open()
         if (drawn.shape[1], drawn.shape[0]) != self.size_wh:
             drawn = cv2.resize(drawn, self.size_wh, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-        if self.by_time and self._last is not None:
-            while self.num_frames < round((frame.time_s - self._first_s) * self.fps):
-                self._add(self.writer, self._last)
-        self._last = drawn
-        if not self.by_time or self.num_frames <= round((frame.time_s - self._first_s) * self.fps):
-            self._add(self.writer, drawn)
+        for picture in self._due(frame.time_s, drawn) if self.by_time else [drawn]:
+            self._add(self.writer, picture)
+
+    def _due(self, time_s: float, drawn: Image) -> list[Image]:
+        """What the film needs until now: the last drawing as often as it stays, then this one, if it is time."""
+        last_s, last = self._last or (time_s, drawn)
+        self._first_s += max(time_s - last_s - LONGEST_HOLD_S, 0.0)
+        self._last = time_s, drawn
+        place = round((time_s - self._first_s) * self.fps)
+        return [last] * (place - self.num_frames) + [drawn] * (place >= self.num_frames)
 
     def _add(self, writer: cv2.VideoWriter, drawn: Image) -> None:
         if self.num_frames % CHECK_ROOM_EVERY == 0:
@@ -251,13 +261,19 @@ def recorder_for(source: Source, path: Path) -> Recorder:
 
 def refuse_overwriting(source: Source, targets: Sequence[Path]) -> None:
     """InputError for a target that is the source itself, or one of its pictures, or another target."""
-    originals = {original.resolve() for original in source.paths} or {Path(source.name).resolve()}
-    folders = {original.parent for original in originals if source.kind == "folder"}
+    originals = [*source.paths, *(original.parent for original in source.paths if source.kind == "folder")]
+    if source.kind == "video":
+        originals.append(Path(unquote(source.name.removeprefix("file://"))))
     for number, target in enumerate(targets):
-        if target.resolve() in originals | folders:
+        if any(is_same(target, original) for original in originals):
             raise InputError(f"{target}: is the source itself, what is written needs another name")
-        if target.resolve() in {other.resolve() for other in targets[:number]}:
+        if any(is_same(target, other) for other in targets[:number]):
             raise InputError(f"{target}: is given twice, drawings and JSON need a file each")
+
+
+def is_same(one: Path, other: Path) -> bool:
+    """Whether two paths lead to the same place, through links and on disks that ignore capitals."""
+    return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
 
 
 def write_image(path: Path, image: Image) -> None:

@@ -25,6 +25,7 @@ KEYS = {
 KEYS_HELP = "q or Esc quits, space pauses, m mirrors the view, r starts and stops a recording, n takes the next model"
 PROBE = "import cv2; cv2.namedWindow('probe'); cv2.destroyAllWindows()"
 PROBE_TIMEOUT_S = 20
+UNHEARD = ("", "mirror", "other")  # what the player need not know
 RATE_SHARE = 0.1  # of the last frame in the shown rate
 WAIT_MS = 50  # at a time, so that a closed window is noticed
 
@@ -61,13 +62,13 @@ class Window:
         cv2.imshow(TITLE, shown)
 
     def key(self, wait_ms: int) -> str:
-        """What the user wants: a value of KEYS, "" for nothing within `wait_ms`. A closed window is "quit"."""
+        """What the user wants of the player: "" for nothing within `wait_ms`. A closed window is "quit"."""
         until_s = time.monotonic() + wait_ms / 1000
         while True:
             left_ms = round((until_s - time.monotonic()) * 1000)
             action = self._heard(min(left_ms, WAIT_MS))
-            if action not in ("", "other") or left_ms <= WAIT_MS:
-                return action.replace("other", "")
+            if action not in UNHEARD or left_ms <= WAIT_MS:
+                return "" if action in UNHEARD else action
 
     def wait_for_key(self) -> str:
         """The next key, "other" for one that means nothing; m mirrors what is shown, and the waiting goes on."""

@@ -7,8 +7,8 @@ import pytest
 from following_world import IMAGE, SHAPE, SIGMAS, SIZE_WH, World
 
 import runtime
-from runtime.following import WINDOW_SHARES, OnePerson, windows
-from runtime.geometry import box_to_center_scale
+from runtime.following import AT_ONCE, MOST_WINDOWS, WINDOW_SHARES, OnePerson, windows
+from runtime.geometry import box_to_center_scale, refuse_bad_boxes
 from runtime.identities import MEMORY_S, PoseIdentities
 
 WINDOWS = windows(SIZE_WH, 0.75, 1.25)
@@ -161,7 +161,29 @@ def test_a_person_somewhere_in_a_picture_is_found_at_once(person):
     found = one(world).find(IMAGE)
     assert len(found) == 1 and found.ids is None
     np.testing.assert_allclose(found.keypoints_xy[0], world.look(np.array(person, float))[0], atol=1e-3)
-    assert len(world.looks[0]) == len(WINDOWS)
+    assert sum(map(len, world.looks[: -(-len(WINDOWS) // AT_ONCE)])) == len(WINDOWS)
+
+
+def test_where_the_surest_place_does_not_stay_the_next_ones_are_looked_at(monkeypatch):
+    world = World([420, 30, 480, 190])
+    look = world.look
+
+    def with_a_mirage(box):
+        """The whole picture looks like somebody, until one looks closer."""
+        if (box == [0, 0, *SIZE_WH]).all():
+            return np.array([[100.0, 100], [90, 200], [140, 250]]), 0.95
+        return look(box)
+
+    monkeypatch.setattr(world, "look", with_a_mirage)
+    found = one(world).find(IMAGE)
+    np.testing.assert_allclose(found.keypoints_xy[0], look(np.array([420.0, 30, 480, 190]))[0], atol=1e-3)
+
+
+@pytest.mark.parametrize("size_wh", [(1, 1), (2, 2), (1, 40), (16, 1), (10000, 400), (60000, 100)])
+def test_odd_pictures_have_few_windows_all_of_them_legal(size_wh):
+    boxes = windows(size_wh, 0.75, 1.25)
+    assert 1 <= len(boxes) <= 1 + 3 * MOST_WINDOWS
+    refuse_bad_boxes(np.stack(boxes), size_wh)
 
 
 def test_a_picture_without_anybody_has_nobody():

@@ -232,3 +232,29 @@ def test_without_display_variables_no_window_is_tried(photo):
             [sys.executable, "-c", code], cwd=ROOT, env=environment | extra, capture_output=True, text=True, check=True
         )
         assert child.stdout.strip() == expected
+
+
+def test_no_way_of_naming_the_source_lets_it_be_overwritten(command, moving_dots, photo, workplace, capsys):
+    clip = moving_dots[0]
+    assert command("--source", f"file://{clip}", "--save", clip) == 4
+    Path("linked").mkdir()
+    (Path("linked") / "photo.png").symlink_to(photo)
+    assert command("--source", "linked", "--save", "linked") == 4
+    Path("alias.avi").hardlink_to(clip)
+    assert command("--source", clip, "--save", "alias.avi") == 4
+    assert capsys.readouterr().err.count("is the source itself") == 3
+
+
+@pytest.mark.parametrize("gap_s", [0.5, 30.0])
+def test_a_camera_s_film_holds_a_frame_and_leaves_out_long_gaps(gap_s, tmp_path):
+    """A film of 10 fps: half a second is five frames, half a minute two seconds' worth."""
+    recorder = recording.VideoRecorder(tmp_path / "a.avi", 10, by_time=True)
+    times = [0.0, 0.1, 0.2, 0.2 + gap_s, 0.3 + gap_s, 0.31 + gap_s, 0.32 + gap_s]
+    for number, time_s in enumerate(times):
+        frame = runtime.Frame(number, time_s, "0", None, None)
+        recorder.write(frame, np.full((48, 64, 3), 30 * number, np.uint8))
+    recorder.close()
+    with open_source(tmp_path / "a.avi") as film:
+        levels = [round(frame.image.mean() / 30) for frame in film]
+    held = round(min(gap_s, recording.LONGEST_HOLD_S) * 10)
+    assert levels == [0, 1, *[2] * held, 3, 4]

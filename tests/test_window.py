@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from cameras import FakeCamera
+from fake_window import FakeWindow
 
 import runtime
 from runtime import webcam
@@ -22,34 +23,6 @@ from runtime.video import open_source
 
 ROOT = Path(__file__).parent.parent
 REAL_CAPTURE = cv2.VideoCapture
-
-
-class FakeWindow:
-    """Stands for OpenCV's window: notes what is shown and written on it, presses keys at their time."""
-
-    def __init__(self, monkeypatch, presses):
-        self.shown, self.texts, self.is_open = [], [], True
-        self.presses = sorted(presses)  # (frames shown before it, key)
-        monkeypatch.setattr(webcam, "has_display", lambda: True)
-        monkeypatch.setattr(cv2, "imshow", self.show)
-        monkeypatch.setattr(cv2, "waitKey", self.wait)
-        monkeypatch.setattr(cv2, "getWindowProperty", lambda *args: int(self.is_open))
-        monkeypatch.setattr(cv2, "destroyAllWindows", lambda: None)
-        put_text = cv2.putText
-        monkeypatch.setattr(cv2, "putText", lambda *args: (self.texts.append(args[1]), put_text(*args)))
-
-    def show(self, name, image):
-        self.shown.append(image.copy())
-
-    def wait(self, delay_ms):
-        if self.presses and len(self.shown) >= self.presses[0][0]:
-            key = self.presses.pop(0)[1]
-            if key == "close":
-                self.is_open = False
-                return -1
-            return ord(key)
-        time.sleep(delay_ms / 1000)
-        return -1
 
 
 @pytest.fixture(autouse=True)
@@ -205,8 +178,7 @@ def test_a_film_does_not_catch_up_after_a_pause(command, moving_dots, window):
 
     cv2.waitKey = paused_for_a_second  # the fixture's patch is undone at the end
     assert command("--source", moving_dots[0]) == 0
-    steps = np.diff(shown_s)
-    assert steps[2] > 0.9 and steps[4:].min() > 0.06  # at 10 frames per second
+    assert shown_s[3] - shown_s[2] > 0.9 and shown_s[11] - shown_s[3] > 0.7  # 8 frames at 10 per second
 
 
 def test_m_mirrors_a_paused_film_at_once(command, moving_dots, window):
@@ -303,11 +275,9 @@ def test_the_bar_is_drawn_on_a_terminal_only(monkeypatch, capsys):
 @pytest.mark.skipif(shutil.which("xvfb-run") is None, reason="no virtual display here")
 def test_a_real_window_on_a_virtual_display(centroid_onnx, moving_dots, workplace):
     arguments = ["--model", str(centroid_onnx), "--threads", "1", "--source", str(moving_dots[0])]
-    command = [sys.executable, "-m", "runtime.webcam", *arguments, "--json", "poses.jsonl"]
+    command = [sys.executable, "-m", "runtime.webcam", *arguments]  # no target: without a window an error
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([os.environ["PYTHONPATH"], str(ROOT)])}
-    started = time.monotonic()
     child = subprocess.run(
         ["xvfb-run", "-a", *command], cwd=workplace, env=environment, capture_output=True, text=True, timeout=120
     )
-    assert child.returncode == 0, child.stderr
-    assert len(Path("poses.jsonl").read_text().splitlines()) == 12 and time.monotonic() - started > 1.0
+    assert child.returncode == 0 and "frame 12/12" in child.stderr, child.stderr

@@ -30,5 +30,6 @@ def train_mode(network: nn.Module, freeze: bool) -> None:
     """
     network.train()
     for module in network.modules():
-        if isinstance(module, _BatchNorm) and (freeze or not module.weight.requires_grad):
+        scales = [parameter.requires_grad for parameter in module.parameters()]
+        if isinstance(module, _BatchNorm) and (freeze or (scales and not any(scales))):
             module.eval()

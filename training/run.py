@@ -53,11 +53,15 @@ class RunFolder:
     def held(self) -> Iterator[None]:
         """Make the folder and keep other runs out of it, until the process ends; InputError while one is in it."""
         self._state.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self._state.with_name(".lock"))
         try:
-            with FileLock(self._state.with_name(".lock"), timeout=0):
-                yield
+            lock.acquire(timeout=0)
         except Timeout:
             raise InputError(f"{self.path}: another run writes into it; choose another --output") from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Make the folder and write config.json: the network's configuration and the run's options."""

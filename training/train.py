@@ -62,6 +62,7 @@ def train(options: Options) -> Path:
     _check_run(run, plan)
     session = Session(plan, run, accelerator)
     with run.held() if accelerator.is_main_process else contextlib.nullcontext():
+        _check_run(run, plan)  # again: another run may have ended here meanwhile
         if plan.resume:
             session.resume()
         if accelerator.is_main_process:
