@@ -189,34 +189,25 @@ class Pose:
         )
 
     def _infer(self, crops: NDArray[Any], num_boxes: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Key points (N, K, 2) in fractions of the crop and scores (N, K), batch by batch."""
-        num_keypoints, batch = len(self.sidecar.keypoint_names), self.sidecar.batch
-        keypoints = np.empty((len(crops), num_keypoints, 2), dtype=np.float32)
-        scores = np.empty((len(crops), num_keypoints), dtype=np.float32)
-        for start in range(0, len(crops), batch):
-            rows = slice(start, start + batch)
-            keypoints[rows], scores[rows] = self._infer_batch(crops[rows])
+        """Key points (N, K, 2) in fractions of the crop and scores (N, K); ModelFileError for any others."""
+        backend, batch = self.backend, self.sidecar.batch
+        if backend is None:
+            raise InputError("this Pose is closed")
+        try:  # nothing else between two runs: what the engine leaves of the caches is slow to come back
+            outputs = [backend.infer(crops[start : start + batch]) for start in range(0, len(crops), batch)]
+        except Exception as error:
+            given = f"{crops.dtype} crops {(batch, *crops.shape[1:])}"
+            raise ModelFileError(f"{self.path}: {self.engine.name} cannot run it on {given}: {error}") from error
+        expected = (batch, len(self.sidecar.keypoint_names))
+        for keypoints, scores in outputs:
+            if keypoints.shape != (*expected, 2) or scores.shape != expected:
+                given = f"key points {keypoints.shape} and scores {scores.shape}"
+                raise ModelFileError(f"{self.path}: gives {given}, its sidecar says (batch, key points) = {expected}")
+        keypoints = np.concatenate([np.zeros((0, expected[1], 2), np.float32), *(one for one, _ in outputs)])
+        scores = np.concatenate([np.zeros((0, expected[1]), np.float32), *(one for _, one in outputs)])
         if not (np.isfinite(keypoints).all() and np.isfinite(scores).all()):
             raise ModelFileError(f"{self.path}: gives key points or scores that are not finite")
         return keypoints[:num_boxes], scores[:num_boxes]
-
-    def _infer_batch(self, crops: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """One run of the engine; ModelFileError when model and sidecar contradict each other."""
-        if self.backend is None:
-            raise InputError("this Pose is closed")
-        try:
-            keypoints, scores = self.backend.infer(crops)
-        except Exception as error:
-            given = f"{crops.dtype} crops {crops.shape}"
-            raise ModelFileError(f"{self.path}: {self.engine.name} cannot run it on {given}: {error}") from error
-        self._check_outputs(keypoints, scores)
-        return keypoints, scores
-
-    def _check_outputs(self, keypoints: NDArray[np.float32], scores: NDArray[np.float32]) -> None:
-        expected = (self.sidecar.batch, len(self.sidecar.keypoint_names))
-        if keypoints.shape != (*expected, 2) or scores.shape != expected:
-            given = f"key points {keypoints.shape} and scores {scores.shape}"
-            raise ModelFileError(f"{self.path}: gives {given}, its sidecar says (batch, key points) = {expected}")
 
     def close(self) -> None:
         """Give the engine's memory back; a second time does nothing."""
