@@ -124,8 +124,8 @@ class Options:
     backbone_sha256: str | None = None
     """What that file must hash to, 64 hexadecimal digits; training does not start with another."""
     initial_weights: Path | None = None
-    """Checkpoint of the same preset to start from, perhaps with smaller crops: train on rendered people first, on
-    photographs then."""
+    """Checkpoint of the same preset to start from, perhaps with smaller crops, or with more decoder layers, whose first
+    are taken: train on rendered people first, on photographs then; edge-n from edge-s."""
     teacher: Path | None = None
     """Checkpoint of a larger TFPose to learn from as well: its key points, by their scores, and its heat maps."""
     scores_only: bool = False

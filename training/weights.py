@@ -33,18 +33,22 @@ CLASSIFIERS = ("fc.", "classifier.", "head.", "features.18.")
 
 
 def load_weights(model: networks.Network, path: Path) -> None:
-    """Start from a checkpoint; InputError unless it has the same configuration but for the size of the crops.
+    """Start from a checkpoint; InputError unless it has the same configuration but for crop size and decoder layers.
 
-    No parameter depends on that size: positions are computed, not learned.
+    No parameter depends on the size: positions are computed, not learned. Of more decoder layers than the network has
+    the first are taken.
     """
     try:
         former = networks.load(path)
     except ValueError as error:
         raise InputError(str(error)) from error
-    same_size = dataclasses.replace(former.config, input_size_wh=model.config.input_size_wh)
-    if type(former) is not type(model) or same_size != model.config:
+    config = model.config
+    layers = min(former.config.num_decoder_layers, config.num_decoder_layers)
+    alike = dataclasses.replace(former.config, input_size_wh=config.input_size_wh, num_decoder_layers=layers)
+    if type(former) is not type(model) or alike != config:
         raise InputError(f"{path}: has another configuration than the preset: {former.config}")
-    model.load_state_dict(former.state_dict())
+    kept = model.state_dict().keys()
+    model.load_state_dict({name: value for name, value in former.state_dict().items() if name in kept})
 
 
 def load_backbone(model: networks.Network, source: str, sha256: str | None = None) -> None:
