@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from converters.conversion import Options, convert_checkpoint
+from runtime.errors import InputError
 from tfpose_edge import PRESETS, TFPose, load_checkpoint, save_checkpoint
 from tfpose_edge.flops import count_gmacs
 from tfpose_edge.mobilenet import InvertedResidual, MobileNet
@@ -129,6 +130,19 @@ def test_initial_weights_fit_crops_of_another_size(tmp_path):
     load_weights(large, tmp_path / "small.safetensors")
     assert all(torch.equal(value, small.state_dict()[name]) for name, value in large.state_dict().items())
     assert large.reference_points.shape[1] == 8 * 6 + 4 * 3  # positions are its own
+
+
+def test_initial_weights_may_have_more_decoder_layers_and_no_fewer(tmp_path):
+    deep = TFPose(dataclasses.replace(SMALL, num_decoder_layers=4))
+    shallow = TFPose(dataclasses.replace(SMALL, num_decoder_layers=2))
+    save_checkpoint(tmp_path / "deep.safetensors", deep)
+    save_checkpoint(tmp_path / "shallow.safetensors", shallow)
+    load_weights(shallow, tmp_path / "deep.safetensors")
+    assert all(torch.equal(value, deep.state_dict()[name]) for name, value in shallow.state_dict().items())
+    crops = torch.rand(2, 3, 64, 64) * 255
+    torch.testing.assert_close(shallow.eval()(crops).keypoints, deep.eval()(crops).per_layer[1])
+    with pytest.raises(InputError, match="another configuration"):
+        load_weights(deep, tmp_path / "shallow.safetensors")
 
 
 @pytest.mark.parametrize("network", networks.RIVALS)
