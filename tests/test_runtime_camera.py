@@ -189,7 +189,8 @@ class EndlessPictures(BaseHTTPRequestHandler):
         """Says nothing."""
 
 
-def test_a_stream_is_read_live():
+def test_a_stream_is_read_live(monkeypatch):
+    monkeypatch.delenv("http_proxy", raising=False)  # FFmpeg would ask it for this machine's address, too
     server = ThreadingHTTPServer(("127.0.0.1", 0), EndlessPictures)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
