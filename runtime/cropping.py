@@ -50,13 +50,14 @@ class Cropper:
         left, top, right, bottom = pixels_of(region_xyxy, image)
         is_small = (right - left) * (bottom - top) < FOUR_CHANNELS_BELOW * width * height
         if is_small:
-            shown = cv2.cvtColor(image[top:bottom, left:right], cv2.COLOR_BGR2BGRA)
+            shown = buffers.region_of(bottom - top, right - left)
+            cv2.cvtColor(image[top:bottom, left:right], cv2.COLOR_BGR2BGRA, dst=shown)
         else:
             shown, left, top = image, 0, 0
         scale_x, scale_y = width / (x2 - x1), height / (y2 - y1)
-        matrix = np.array(  # between pixel indices, as in `warp_image`
-            [[scale_x, 0, (left + 0.5 - x1) * scale_x - 0.5], [0, scale_y, (top + 0.5 - y1) * scale_y - 0.5]]
-        )
+        matrix = buffers.matrix  # between pixel indices, as in `warp_image`
+        matrix[0, 0], matrix[0, 2] = scale_x, (left + 0.5 - x1) * scale_x - 0.5
+        matrix[1, 1], matrix[1, 2] = scale_y, (top + 0.5 - y1) * scale_y - 0.5
         patch = buffers.patches[is_small]
         cv2.warpAffine(shown, matrix, self.input_size_wh, dst=patch, flags=cv2.INTER_LINEAR)
         red, green, blue = buffers.planes if buffers.planes is not None else buffers.crops[row]
@@ -86,6 +87,15 @@ class Buffers:
         self.patches = [np.empty((height, width, channels), dtype=np.uint8) for channels in (3, 4)]
         self.planes = None if dtype == "uint8" else np.empty((3, height, width), dtype=np.uint8)  # on the way to floats
         self.spare = np.empty((height, width), dtype=np.uint8)  # the fourth channel
+        self.matrix = np.zeros((2, 3))  # of a crop that is not turned
+        self._region = np.empty(0, dtype=np.uint8)
+
+    def region_of(self, height: int, width: int) -> NDArray[np.uint8]:
+        """Memory (height, width, 4) for what a crop looks at; it grows to the largest region that was asked for."""
+        size = 4 * height * width
+        if size > len(self._region):
+            self._region = np.empty(size, dtype=np.uint8)
+        return self._region[:size].reshape(height, width, 4)
 
 
 def pixels_of(region_xyxy: Region, image: Image) -> tuple[int, int, int, int]:
