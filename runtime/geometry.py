@@ -30,11 +30,8 @@ def box_to_center_scale(box_xyxy: Array, input_size_wh: tuple[int, int], padding
     Returns:
         center (2,) px and scale (2,) px: width and height of the region that the crop shows.
     """
-    x1, y1, x2, y2 = (float(v) for v in box_xyxy)
-    aspect = input_size_wh[0] / input_size_wh[1]
-    width = max(x2 - x1, (y2 - y1) * aspect)
-    center = np.array([(x1 + x2) / 2, (y1 + y2) / 2])
-    return center, np.array([width, width / aspect]) * padding
+    x, y, width, height = _extended([float(v) for v in box_xyxy], input_size_wh, padding)
+    return np.array([x, y]), np.array([width, height])
 
 
 def warp_matrix(
@@ -66,12 +63,18 @@ def crop_region(
 
     A crop that is not turned maps this region onto itself: `warp_matrix` of center and scale does the same.
     """
+    x, y, width, height = _extended(box_xyxy, input_size_wh, padding)
+    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+
+
+def _extended(
+    box_xyxy: Sequence[float], input_size_wh: tuple[int, int], padding: float
+) -> tuple[float, float, float, float]:
+    """Centre, width and height of a box brought to the crop's aspect ratio and padded, in px."""
     x1, y1, x2, y2 = box_xyxy
     aspect = input_size_wh[0] / input_size_wh[1]
     width = max(x2 - x1, (y2 - y1) * aspect)
-    half_width, half_height = width * padding / 2, width / aspect * padding / 2
-    x, y = (x1 + x2) / 2, (y1 + y2) / 2
-    return x - half_width, y - half_height, x + half_width, y + half_height
+    return (x1 + x2) / 2, (y1 + y2) / 2, width * padding, width / aspect * padding
 
 
 def invert_matrix(matrix: Array) -> Array:

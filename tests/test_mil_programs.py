@@ -7,20 +7,10 @@ import logging
 import numpy as np
 import pytest
 import torch
+from mil_programs import IOS15, ct, floats, mb
 
 from converters.errors import ConversionError
 from converters.mil_reference import MilReference
-
-logging.disable(logging.WARNING)
-ct = pytest.importorskip("coremltools")
-logging.disable(logging.NOTSET)
-mb = ct.converters.mil.Builder
-IOS15 = ct.target.iOS15
-RANDOM = np.random.default_rng(0)
-
-
-def floats(*shape):
-    return RANDOM.normal(size=shape).astype(np.float32)
 
 
 def save_program(path, precision, function):

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import logging
 
 import numpy as np
 import pytest
 import torch
+from mil_programs import IOS15, RANDOM, ct, floats, mb
 
 from converters.mil_operations import OPERATIONS, Unsupported
-
-logging.disable(logging.WARNING)
-ct = pytest.importorskip("coremltools")
-logging.disable(logging.NOTSET)
-mb = ct.converters.mil.Builder
-IOS15 = ct.target.iOS15
-RANDOM = np.random.default_rng(0)
-
-
-def floats(*shape):
-    return RANDOM.normal(size=shape).astype(np.float32)
-
 
 X, Y, COLUMN = floats(2, 3, 4), floats(2, 3, 4), floats(3, 1)
 FOLDED = [  # operations that coremltools computes itself when all inputs are constant

@@ -30,6 +30,7 @@ def train_mode(network: nn.Module, freeze: bool) -> None:
     """
     network.train()
     for module in network.modules():
-        scales = [parameter.requires_grad for parameter in module.parameters()]
-        if isinstance(module, _BatchNorm) and (freeze or (scales and not any(scales))):
-            module.eval()
+        if isinstance(module, _BatchNorm):
+            scales = [parameter.requires_grad for parameter in module.parameters()]
+            if freeze or (scales and not any(scales)):
+                module.eval()
