@@ -18,6 +18,7 @@ from runtime.source import RawFrame, Source
 NUM_PICTURES = 50
 WARM_UP_SHARE = 0.1  # of the frames, before the first measurement
 NUM_MEASUREMENTS = 40
+QUARTERS = 4
 FPS = 30.0
 PAUSE_S = 0.002
 
@@ -28,6 +29,7 @@ class Growth:
 
     frames: int
     mib_per_10k: float  # slope of the resident memory, MiB per 10,000 frames
+    steady_mib_per_10k: float  # median of its slopes over QUARTERS: what one jump in a short run does not change
     handles: tuple[int, int]  # fewest and most that were open
     threads: tuple[int, int]
 
@@ -45,7 +47,7 @@ class Loop(Source):
 def run_frames(path: Path, frames: int = 20_000, live: bool = False) -> Growth:
     """Send frames through `Pose.video`, or `Pose.live` which drops some: followed, smoothed and drawn.
 
-    The slope is the least-squares line through NUM_MEASUREMENTS values: single values jump by what malloc holds.
+    Slopes are least-squares lines through the measured values: single ones jump by what malloc holds.
     """
     every = max(frames // NUM_MEASUREMENTS, 1)
     measured: list[tuple[int, float, int, int]] = []
@@ -58,9 +60,15 @@ def run_frames(path: Path, frames: int = 20_000, live: bool = False) -> Growth:
                 measured.append((frame.index, *usage()))
                 following = frame.index + every
     index, memory, handles, threads = (np.array(values) for values in zip(*measured, strict=True))
-    slope = float(np.polyfit(index, memory, 1)[0]) if len(index) > 1 else 0.0
     extremes = [(int(values.min()), int(values.max())) for values in (handles, threads)]
-    return Growth(int(index[-1] - index[0]), slope * 10_000, extremes[0], extremes[1])
+    quarters = zip(np.array_split(index, QUARTERS), np.array_split(memory, QUARTERS), strict=True)
+    steady = float(np.median([slope_per_10k(*quarter) for quarter in quarters]))
+    return Growth(int(index[-1] - index[0]), slope_per_10k(index, memory), steady, extremes[0], extremes[1])
+
+
+def slope_per_10k(index: np.ndarray, memory: np.ndarray) -> float:
+    """Slope of the least-squares line through `memory`, per 10,000 frames; 0 for fewer than two values."""
+    return 10_000 * float(np.polyfit(index, memory, 1)[0]) if len(index) > 1 else 0.0
 
 
 def usage() -> tuple[float, int, int]:
