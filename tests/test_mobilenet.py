@@ -145,6 +145,36 @@ def test_initial_weights_may_have_more_decoder_layers_and_no_fewer(tmp_path):
         load_weights(deep, tmp_path / "shallow.safetensors")
 
 
+def test_initial_weights_may_have_a_longer_backbone(tmp_path):
+    """The short form's answers at C5 are the long one's after so many blocks."""
+    long = TFPose(dataclasses.replace(SMALL, backbone="efficientnet_lite0")).eval()
+    short = TFPose(dataclasses.replace(SMALL, backbone="efficientnet_lite0_short")).eval()
+    save_checkpoint(tmp_path / "long.safetensors", long)
+    save_checkpoint(tmp_path / "short.safetensors", short)
+    load_weights(short, tmp_path / "long.safetensors")
+    crops = torch.rand(2, 3, 64, 64) * 255
+    expected = crops
+    for layer in long.backbone.features[:-2]:
+        expected = layer(expected)
+    torch.testing.assert_close(short.backbone(crops)[5], expected)
+    assert len(long.backbone.features) - len(short.backbone.features) == 2
+    with pytest.raises(InputError, match="another configuration"):
+        load_weights(long, tmp_path / "short.safetensors")
+
+
+def test_initial_weights_may_lack_the_head_of_the_heat_maps(tmp_path):
+    without = TFPose(dataclasses.replace(SMALL, heatmap_head=False))
+    save_checkpoint(tmp_path / "without.safetensors", without)
+    model = TFPose(SMALL)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    load_weights(model, tmp_path / "without.safetensors")
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name] if name.startswith("heatmap_head") else without.state_dict()[name])
+    save_checkpoint(tmp_path / "with.safetensors", model)
+    load_weights(without, tmp_path / "with.safetensors")
+    assert torch.equal(without.query_embed, model.query_embed)
+
+
 @pytest.mark.parametrize("network", networks.RIVALS)
 def test_rivals_stand_on_the_same_backbone(network):
     rival = networks.build(network, SMALL).eval()

@@ -18,7 +18,10 @@ COCO_KEYPOINT_NAMES = (
     "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
     "right_ankle",
 )  # fmt: skip
-BACKBONES = ("resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "mobilenetv2", "efficientnet_lite0")
+BACKBONES = (
+    "resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "mobilenetv2", "efficientnet_lite0",
+    "efficientnet_lite0_short",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,7 @@ PRESETS: dict[str, PoseConfig] = {
         backbone="resnet10", backbone_width=16, input_size_wh=(96, 128), d_model=64, n_heads=4, ffn_dim=128,
         num_encoder_layers=1, num_decoder_layers=3, heatmap_channels=64, dropout=0.0,
     ),
-    "edge-n": _edge(input_size_wh=(160, 224), num_decoder_layers=2),
+    "edge-n": _edge(backbone="efficientnet_lite0_short", input_size_wh=(160, 224), num_decoder_layers=2),
     "edge-s": _edge(),
     "r18-ne0": _r18(),
     "r18-ne0-c128": _r18(d_model=128),

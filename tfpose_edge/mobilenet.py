@@ -12,22 +12,23 @@ from torch import Tensor, nn
 
 from tfpose_edge.attention.module import in_full_precision
 
+_LITE0 = ((1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3), (6, 112, 3, 1, 5), (6, 192, 4, 2, 5))
 STAGES = {
     "mobilenetv2": (
         (1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 32, 3, 2, 3), (6, 64, 4, 2, 3), (6, 96, 3, 1, 3), (6, 160, 3, 2, 3),
         (6, 320, 1, 1, 3),
     ),
-    "efficientnet_lite0": (
-        (1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3), (6, 112, 3, 1, 5), (6, 192, 4, 2, 5),
-    ),
+    "efficientnet_lite0": _LITE0,
+    "efficientnet_lite0_short": (*_LITE0[:-1], (6, 192, 2, 2, 5)),
 }  # fmt: skip
 """Expansion, channels at the full width, number of blocks, stride of the first, kernel: table 2 of MobileNetV2's paper,
-table 1 of EfficientNet's (Tan and Le, 2019) without squeeze and excitation and with ReLU6."""
+table 1 of EfficientNet's (Tan and Le, 2019) without squeeze and excitation and with ReLU6; the short one lacks its last
+two blocks, a third of its parameters."""
 STEM = 32
 """Channels of the stem at the full width."""
 LEVELS = {1: 2, 2: 3, 4: 4}
 """Stage whose output is C2, C3, C4; the last one's is C5."""
-EPSILON = {"mobilenetv2": 1e-5, "efficientnet_lite0": 1e-3}
+EPSILON = {"mobilenetv2": 1e-5, "efficientnet_lite0": 1e-3, "efficientnet_lite0_short": 1e-3}
 """What BatchNorm adds to variances: what the published weights were trained with."""
 
 

@@ -124,8 +124,9 @@ class Options:
     backbone_sha256: str | None = None
     """What that file must hash to, 64 hexadecimal digits; training does not start with another."""
     initial_weights: Path | None = None
-    """Checkpoint of the same preset to start from, perhaps with smaller crops, or with more decoder layers, whose first
-    are taken: train on rendered people first, on photographs then; edge-n from edge-s."""
+    """Checkpoint of the same preset to start from: train on rendered people first, on photographs then; edge-n from
+    edge-s. It may have other crops, more decoder layers (the first are taken), a longer backbone (its last blocks are
+    left out) and no head for heat maps."""
     teacher: Path | None = None
     """Checkpoint of a larger TFPose to learn from as well: its key points, by their scores, and its heat maps."""
     scores_only: bool = False

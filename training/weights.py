@@ -33,22 +33,34 @@ CLASSIFIERS = ("fc.", "classifier.", "head.", "features.18.")
 
 
 def load_weights(model: networks.Network, path: Path) -> None:
-    """Start from a checkpoint; InputError unless it has the same configuration but for crop size and decoder layers.
+    """Start from a checkpoint, of the same configuration but for what costs no meaning.
 
-    No parameter depends on the size: positions are computed, not learned. Of more decoder layers than the network has
-    the first are taken.
+    That is the crop size (positions are computed, not learned), the number of decoder layers (the first of more are
+    taken), the last blocks of a backbone whose short form the network has, and the head of the auxiliary heat maps (it
+    stays as it is if the checkpoint has none, or another).
+
+    Raises:
+        InputError: no checkpoint, or one of another configuration.
     """
     try:
         former = networks.load(path)
     except ValueError as error:
         raise InputError(str(error)) from error
     config = model.config
-    layers = min(former.config.num_decoder_layers, config.num_decoder_layers)
-    alike = dataclasses.replace(former.config, input_size_wh=config.input_size_wh, num_decoder_layers=layers)
+    is_shorter = config.backbone == f"{former.config.backbone}_short"
+    alike = dataclasses.replace(
+        former.config,
+        input_size_wh=config.input_size_wh,
+        num_decoder_layers=min(former.config.num_decoder_layers, config.num_decoder_layers),
+        backbone=config.backbone if is_shorter else former.config.backbone,
+        heatmap_head=config.heatmap_head,
+        heatmap_channels=config.heatmap_channels,
+    )
     if type(former) is not type(model) or alike != config:
         raise InputError(f"{path}: has another configuration than the preset: {former.config}")
-    kept = model.state_dict().keys()
-    model.load_state_dict({name: value for name, value in former.state_dict().items() if name in kept})
+    own, given = model.state_dict(), former.state_dict()
+    fits = {name for name, value in own.items() if name in given and given[name].shape == value.shape}
+    model.load_state_dict({name: given[name] if name in fits else value for name, value in own.items()})
 
 
 def load_backbone(model: networks.Network, source: str, sha256: str | None = None) -> None:
