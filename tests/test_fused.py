@@ -118,6 +118,8 @@ def test_autocast():
     exact = attention("grid_sample")(query, reference, memory, SHAPES)
     assert out.dtype == torch.bfloat16
     torch.testing.assert_close(out.float(), exact, atol=3e-2, rtol=0)
+    cast = torch.autocast("cpu", torch.bfloat16)(plain)
+    assert_same(gradients(attention("fused"), cast), gradients(attention("grid_sample"), plain), 5e-2)
 
 
 def test_the_whole_network():
@@ -232,5 +234,17 @@ TFPose(PRESETS["tiny"], "fused")
     assert re.fullmatch(expected, ended.stderr.strip().splitlines()[-1])
 
 
-def test_auto_takes_it_where_it_runs():
-    assert choose_sampler("auto", "cuda") == "fused"  # under the interpreter it always can
+@pytest.mark.parametrize(
+    ("capability", "chosen"), [((7, 5), "grid_sample"), ((8, 0), "fused"), ((9, 0), "fused"), (None, "grid_sample")]
+)
+def test_auto_takes_it_where_it_runs(capability, chosen, monkeypatch):
+    """Without the interpreter, on a GPU of this capability."""
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: capability is not None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
+    assert choose_sampler("auto", "cuda") == chosen and choose_sampler("auto", "cpu") == "grid_sample"
+    if capability == (7, 5):
+        with pytest.raises(ValueError, match=r"fused: it needs compute capability 8.0 or later; a GPU has \(7, 5\)"):
+            get_sampler("fused")

@@ -1,4 +1,7 @@
-"""No sampler fetches a number from the host or brings one there: what waits for neither fits into a CUDA graph."""
+"""No sampler fetches a number from the host or brings one there: what waits for neither fits into a CUDA graph.
+
+Of `fused` that holds for what surrounds its two operators, which do not run on the device of these tests.
+"""
 
 from __future__ import annotations
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 from accelerate import Accelerator
 from converting import blob_crops, lively_model
+from test_samplers import NAMES
 from torch import nn
 
 from tfpose_edge import PRESETS, TFPose, load_checkpoint, save_checkpoint
-from tfpose_edge.attention import SAMPLERS, DeformableAttention, SampleThenProject, get_sampler
+from tfpose_edge.attention import EXPORTABLE, DeformableAttention, SampleThenProject, get_sampler
 from tfpose_edge.attention.sample_then_project import share_inside
 from training.options import Options, with_defaults
 from training.run import RunFolder
@@ -19,7 +20,6 @@ from training.session import Session
 
 SHAPES = ((8, 6), (4, 3), (2, 1), (1, 1))
 TOKENS = sum(height * width for height, width in SHAPES)
-SAMPLERS_HERE = [name for name in SAMPLERS if name != "fused"]
 
 
 def layers(sampler="grid_sample", dtype=torch.float32, d_model=64, n_heads=4, n_points=3, shapes=SHAPES):
@@ -40,7 +40,7 @@ def inputs(dtype=torch.float32, d_model=64, queries=5, tokens=TOKENS):
     return [t.requires_grad_() for t in (query, torch.rand(2, queries, 2, dtype=dtype) * 2 - 0.5, memory)]
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS_HERE)
+@pytest.mark.parametrize("sampler", NAMES)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-5)])
 def test_result_and_every_gradient_equal_the_plain_layers(sampler, dtype, tolerance):
     plain, option = layers(sampler, dtype)
@@ -58,7 +58,7 @@ def test_result_and_every_gradient_equal_the_plain_layers(sampler, dtype, tolera
         assert difference < tolerance, f"{name}: {difference}"
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS_HERE)
+@pytest.mark.parametrize("sampler", EXPORTABLE)  # the kernels of `fused` take minutes for it
 def test_gradients_equal_differences(sampler):
     shapes = ((2, 3), (1, 2))
     _, option = layers(sampler, torch.float64, 4, 2, 2, shapes)
@@ -143,7 +143,7 @@ def test_training_takes_it_by_preset_or_as_told(tmp_path, preset, wish, used):
     assert {type(layer.attention) for layer in session.model.decoder} == {expected}
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS_HERE)
+@pytest.mark.parametrize("sampler", NAMES)
 def test_bf16_autocast_keeps_fp32_coordinates_and_stays_close(sampler):
     plain, option = layers(sampler)
     seen = []

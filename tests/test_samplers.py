@@ -53,17 +53,19 @@ def inputs(seed, batch, queries, n_heads, head_dim, n_points, spatial_shapes, dt
     )
 
 
-SHAPES = [
+SHAPES = [  # maps of up to 16 px across
     ((5, 7), (3, 4)),
     ((1, 1),),
     ((9, 3), (5, 2), (1, 1)),
     ((8, 6), (4, 3), (2, 2), (1, 1)),
+    ((22, 16), (11, 8)),
     ((4, 3), (2, 2), (2, 1), (1, 1), (3, 3)),
 ]
+SHAPES_AND_POINTS = [*((shapes, 3) for shapes in SHAPES), (((6, 5),), 8), (((5, 6),), 1)]
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(("shapes", "n_points"), [*((shapes, 3) for shapes in SHAPES), (((6, 5),), 8), (((5, 6),), 1)])
+@pytest.mark.parametrize(("shapes", "n_points"), SHAPES_AND_POINTS)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-5)])
 def test_sampler_equals_the_definition(name, shapes, n_points, dtype, tolerance):
     given_inputs = inputs(0, 2, 5, 2, 6, n_points, shapes, dtype)
@@ -73,10 +75,11 @@ def test_sampler_equals_the_definition(name, shapes, n_points, dtype, tolerance)
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("shapes", [((64, 48), (32, 24)), ((20, 33),)])
-def test_large_maps_in_fp32(name, shapes):
-    given_inputs = inputs(5, 1, 9, 2, 4, 4, shapes, torch.float32, spread=6.0)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-4)])
+def test_large_maps(name, shapes, dtype, tolerance):
+    given_inputs = inputs(5, 1, 9, 2, 4, 4, shapes, dtype, spread=6.0)
     difference = (get_sampler(name)(*given_inputs).double() - oracle(*given_inputs)).abs().max()
-    assert difference <= 1e-4, f"{name}: {difference}"
+    assert difference <= tolerance, f"{name}: {difference}"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -112,11 +115,14 @@ def test_a_place_that_is_no_number_is_not_hidden(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_other_images_values_stay_out(name):
-    given_inputs = inputs(2, 80, 17, 1, 4, 2, ((3, 2), (2, 1)), torch.float64)
-    last = tuple(x[79:] for x in given_inputs[:4])
-    out = get_sampler(name)(*given_inputs)
-    torch.testing.assert_close(out[79:], oracle(*last, given_inputs[4]), atol=1e-9, rtol=0)
+def test_many_images_stay_apart(name):
+    """The last of 80 against the definition; all of them, and every gradient, against the reference."""
+    shapes = ((3, 2), (2, 1))
+    *tensors, _ = inputs(2, 80, 17, 1, 4, 2, shapes, torch.float64)
+    out, gradients = with_gradients(name, tensors, shapes)
+    torch.testing.assert_close(out[79:], oracle(*(t[79:] for t in tensors), shapes), atol=1e-9, rtol=0)
+    expected, expected_gradients = with_gradients("grid_sample", tensors, shapes)
+    torch.testing.assert_close([out, *gradients], [expected, *expected_gradients], atol=1e-9, rtol=0)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -135,17 +141,32 @@ def test_gradients(name):
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "grid_sample"])
-@pytest.mark.parametrize("shapes", SHAPES)
-def test_gradients_equal_the_reference(name, shapes):
-    upstream = torch.randn(2, 4, 12, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
-    upstream = upstream.transpose(0, 1).contiguous().transpose(0, 1)  # not contiguous, as autograd may hand it over
-    gradients = []
-    for sampler in (name, "grid_sample"):
-        *tensors, _ = inputs(6, 2, 4, 2, 6, 3, shapes, torch.float64, spread=2.5)
-        tensors = [t.requires_grad_() for t in tensors]
-        gradients.append(torch.autograd.grad(get_sampler(sampler)(*tensors, shapes), tensors, upstream))
-    for found, expected in zip(*gradients, strict=True):
-        torch.testing.assert_close(found, expected, atol=1e-9, rtol=0)
+@pytest.mark.parametrize("spread", [2.5, 40.0])
+@pytest.mark.parametrize(("shapes", "n_points"), SHAPES_AND_POINTS)
+def test_gradients_equal_the_reference(name, shapes, n_points, spread):
+    """Near the maps, and mostly far outside."""
+    *tensors, _ = inputs(6, 2, 4, 2, 6, n_points, shapes, torch.float64, spread=spread)
+    _, found = with_gradients(name, tensors, shapes)
+    torch.testing.assert_close(found, with_gradients("grid_sample", tensors, shapes)[1], atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("grid_sample", "tent", "float_gather")])
+def test_gradients_on_pixel_centres_and_borders(name):
+    """Where they jump, the slope is the reference's; `tent` and `float_gather`, for inference, have another one there."""
+    steps = torch.arange(-2.0, 5.5, 0.5, dtype=torch.float64)
+    places = torch.cartesian_prod(steps, steps) + 0.5
+    *tensors, shapes = inputs(8, 1, len(places), 1, 4, 1, ((4, 4),), torch.float64)
+    tensors[1], tensors[2] = torch.zeros_like(tensors[1]), places[None, :, None, None]
+    _, found = with_gradients(name, tensors, shapes)
+    torch.testing.assert_close(found, with_gradients("grid_sample", tensors, shapes)[1], atol=1e-9, rtol=0)
+
+
+def with_gradients(name, tensors, shapes):
+    """What a sampler gives, and its gradients by all inputs for one that is not contiguous, as autograd may hand over."""
+    tensors = [t.detach().clone().requires_grad_() for t in tensors]
+    out = get_sampler(name)(*tensors, shapes)
+    upstream = torch.randn(out.transpose(0, 1).shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    return out.detach(), list(torch.autograd.grad(out, tensors, upstream.transpose(0, 1)))
 
 
 ANY_SHAPE = {
