@@ -133,6 +133,7 @@ def test_cells_that_would_not_fit_or_take_too_long_are_not_begun(monkeypatch):
 
     cell = speed.measure(TINY, "own", never, CPU, 0.1, copy_bytes_per_s=1.0)
     assert cell.reason.startswith("too slow: moves at least") and cell.forward_ms is None
+    assert 2**20 < speed.free_bytes(CPU) < 2**50
     monkeypatch.setattr(speed, "free_bytes", lambda device: 1000)
     assert speed.measure(TINY, "own", never, CPU, 0.1, 1e9).reason.startswith("does not fit: needs about")
     text = table.as_text(table.speed_rows([table.as_record(cell, 1e9)]))
@@ -142,7 +143,7 @@ def test_cells_that_would_not_fit_or_take_too_long_are_not_begun(monkeypatch):
 def test_targets_are_met_or_missed():
     case = Case((256, 192), (2, 3, 4, 5), "encoder", 32, torch.bfloat16)
     lines = table.target_lines([speed.Cell(case, "fused", forward_ms=0.29, backward_ms=1.6)])
-    assert [line.split(", ")[-1] for line in lines] == ["met", "missed"]
+    assert [line.split(", ")[-1] for line in lines] == ["met", "missed", "missed"] and "5.517" in lines[2]
     assert not table.target_lines([speed.Cell(case._replace(batch=128), "fused", 0.29, 1.6)])
 
 
@@ -165,6 +166,20 @@ def test_engines_compute_what_eager_does(monkeypatch):
     rows = {row[1]: row[2:] for row in engines.engine_rows(cells)}
     assert len(rows) == 5 and [cell == "-" for cell in rows["bag"]] == [False, True, False, True]
     assert all(cell.milliseconds > 0 for cell in cells)
+
+
+def test_batches_double_until_one_does_not_fit(monkeypatch):
+    def training_steps(config, preset, sampler, batch):
+        if batch > 100:
+            raise torch.OutOfMemoryError
+        return steps.Step(preset, sampler, batch, 1.0, 1)
+
+    monkeypatch.setattr(steps, "training_steps", training_steps)
+    tried = []
+    found = list(steps.double_until_full(["tiny"], ["gather"], tried.append))
+    assert [step.batch for step in found] == [16, 32, 64, 96] and len(tried) == 5
+    monkeypatch.setattr(steps, "FIRST_BATCH", 128)
+    assert not list(steps.double_until_full(["tiny"], ["gather"], tried.append)) and len(tried) == 6
 
 
 def test_a_training_step_runs_on_a_cpu():

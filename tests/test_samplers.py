@@ -152,7 +152,7 @@ def test_gradients_equal_the_reference(name, shapes, n_points, spread):
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("grid_sample", "tent", "float_gather")])
 def test_gradients_on_pixel_centres_and_borders(name):
-    """Where they jump, the slope is the reference's; `tent` and `float_gather`, for inference, have another one there."""
+    """Where they jump, they are the reference's; `tent` and `float_gather`, for inference, have others there."""
     steps = torch.arange(-2.0, 5.5, 0.5, dtype=torch.float64)
     places = torch.cartesian_prod(steps, steps) + 0.5
     *tensors, shapes = inputs(8, 1, len(places), 1, 4, 1, ((4, 4),), torch.float64)
@@ -162,7 +162,7 @@ def test_gradients_on_pixel_centres_and_borders(name):
 
 
 def with_gradients(name, tensors, shapes):
-    """What a sampler gives, and its gradients by all inputs for one that is not contiguous, as autograd may hand over."""
+    """What a sampler gives, and its gradients for one of the output that is not contiguous, as autograd may have it."""
     tensors = [t.detach().clone().requires_grad_() for t in tensors]
     out = get_sampler(name)(*tensors, shapes)
     upstream = torch.randn(out.transpose(0, 1).shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)

@@ -36,7 +36,8 @@ class TFPose(nn.Module):
 
     Args:
         config: what to build.
-        sampler: name of a sampler, "auto", or a callable with a sampler's signature; never stored in a checkpoint.
+        sampler: name of a sampler, or a callable with a sampler's signature; never stored in a checkpoint. "auto" is
+            what suits the CPU; for a network that moves to a GPU, give `choose_sampler("auto", "cuda")`.
         sample_then_project: p2q attention (section 3.3) projects its samples and not the whole memory. The same
             parameters, key points and gradients at another cost; never stored in a checkpoint.
     """

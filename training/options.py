@@ -199,7 +199,8 @@ def with_defaults(options: Options) -> Plan:
     if options.freeze_backbone and not (options.initial_weights or options.backbone_weights):
         raise ValueError("--freeze-backbone keeps weights: it needs --initial-weights or --backbone-weights")
     _check_hash(options)
-    check_choice(options.sync_batchnorm, options.freeze_batchnorm, "cuda" if torch.cuda.is_available() else "cpu")
+    gpu = torch.cuda.is_available()
+    check_choice(options.sync_batchnorm, options.freeze_batchnorm, "cuda" if gpu else "cpu")
     _check_recipe(options)
     recipe = RECIPES.get(options.preset, Recipe())
     parse_augmentation(recipe.augment if options.augment is None else options.augment)
@@ -211,9 +212,9 @@ def with_defaults(options: Options) -> Plan:
         "epochs": recipe.epochs, "batch_size": batch_size, "lr": scaled_lr(batch_size, recipe.lr, recipe.lr_batch),
         "transformer_lr_factor": recipe.transformer_lr_factor, "warmup_steps": recipe.warmup_steps,
         "clip_grad": recipe.clip_grad, "augment": recipe.augment, "ema": recipe.ema,
-        "sample_then_project": tokens >= 4000 and config.d_model >= 256,  # by benchmarks.decoder_attention
+        "sample_then_project": not gpu and tokens >= 4000 and config.d_model >= 256,  # by benchmarks.decoder_attention
         "rendered": RENDERED_COUNT if options.recipe else 0 if options.train else 4096,
-        "precision": "bf16" if torch.cuda.is_available() else "fp32",
+        "precision": "bf16" if gpu else "fp32",
         "packed": options.output.parent / "people.npz", "workers": workers, "threads": max(1, cpus - workers),
     }  # fmt: skip
     given = {name: value for name, value in vars(options).items() if value is not None}

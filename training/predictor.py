@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from runtime import geometry
 from runtime.errors import BackendUnavailable, ModelFileError
 from runtime.skeleton import flip_order
+from tfpose_edge.attention import choose_sampler
 from training.data.crops import person_matrix
 from training.networks import load
 
@@ -44,7 +45,7 @@ class CheckpointPredictor:
         if device == "cuda" and not torch.cuda.is_available():
             raise BackendUnavailable("device 'cuda': torch finds none on this machine; legal here is cpu")
         try:
-            self.model = load(path, sampler)
+            self.model = load(path, choose_sampler(sampler, device))
         except ValueError as error:
             raise ModelFileError(str(error)) from error
         self.device = torch.device(device)

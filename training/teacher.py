@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from runtime.errors import InputError
 from tfpose_edge import load_checkpoint
+from tfpose_edge.attention import choose_sampler
 
 
 class Teaching(NamedTuple):
@@ -38,7 +39,7 @@ class Teacher:
 
     def __init__(self, path: Path, keypoint_names: Sequence[str], device: torch.device) -> None:
         try:
-            self.model = load_checkpoint(path).to(device)
+            self.model = load_checkpoint(path, choose_sampler("auto", device)).to(device)
         except ValueError as error:
             raise InputError(f"--teacher: {error}") from error
         if self.model.config.keypoint_names != tuple(keypoint_names):

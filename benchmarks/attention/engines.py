@@ -16,6 +16,7 @@ from benchmarks.attention.cases import Case, Inputs, random_inputs
 from converters.conversion import quiet
 from converters.formats import FORMATS
 from converters.onnx import OPSET
+from converters.xnnpack_passes import forget_origins, rewrite
 from runtime.backends.executorch import set_threads
 from runtime.backends.openvino import compile_options
 from tfpose_edge.attention import EXPORTABLE, Sampler, get_sampler
@@ -97,12 +98,13 @@ def openvino(operator: Operator, inputs: Inputs, folder: Path) -> Runner:
 def executorch(operator: Operator, inputs: Inputs, folder: Path) -> Runner:
     """ExecuTorch, lowered to XNNPACK as the converter does, 1 thread."""
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-    from executorch.exir import ExecutorchBackendConfig, to_edge_transform_and_lower
+    from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
     from executorch.exir.passes import MemoryPlanningPass
     from executorch.runtime import Runtime
 
-    exported = torch.export.export(operator, inputs)
-    lowered = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
+    exported = forget_origins(rewrite(torch.export.export(operator, inputs)))
+    config = EdgeCompileConfig(_check_ir_validity=False)
+    lowered = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()], compile_config=config)
     in_place = MemoryPlanningPass(alloc_graph_input=False)  # inputs are not copied first: in a network they are not
     program = lowered.to_executorch(ExecutorchBackendConfig(memory_planning_pass=in_place))
     path = folder / "operator.pte"

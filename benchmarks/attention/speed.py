@@ -7,13 +7,14 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from benchmarks.attention.cases import Case, Inputs, random_inputs
-from tfpose_edge.attention import Sampler, get_sampler
+from tfpose_edge.attention import EXPORTABLE, Sampler, get_sampler
 
 MAX_ROUNDS, MIN_ROUNDS = 200, 3
 FLUSH_BYTES = 2**28  # more than any GPU's second-level cache
@@ -45,11 +46,9 @@ def measure(
     case: Case, name: str, sample: Sampler, device: torch.device, seconds: float, copy_bytes_per_s: float
 ) -> Cell:
     """Time a cell for about `seconds`; one that would not fit or take far too long is answered with its bytes."""
-    need = expected_bytes(case, sample if name in ("gather", "tent") else get_sampler("grid_sample"))
     if name.startswith("fused") and device.type != "cuda":
         return Cell(case, name, reason="interpreted: compared, not timed")
-    if name.startswith("fused"):
-        need = 4 * case.forward_bytes()
+    need = needed_bytes(case, name, sample)
     if need > FREE_SHARE * free_bytes(device):
         return Cell(case, name, reason=f"does not fit: needs about {need / 1e9:.1f} GB")
     if need / (SLOWEST * copy_bytes_per_s) > 10 * seconds:
@@ -149,6 +148,13 @@ def held_bytes(sample: Sampler, inputs: Inputs, case: Case) -> tuple[int, int]:
     return inside, total - inside
 
 
+def needed_bytes(case: Case, name: str, sample: Sampler) -> int:
+    """`expected_bytes` of one of our samplers; of grid_sample for others, whose code may need real tensors."""
+    if name.startswith("fused"):  # which keeps its inputs, its output and a number for each query and head
+        return 4 * case.forward_bytes()
+    return expected_bytes(case, sample if name in EXPORTABLE else get_sampler("grid_sample"))
+
+
 def expected_bytes(case: Case, sample: Sampler) -> int:
     """What forward and backward take at most at one time: inputs, and twice what is kept, counted without memory."""
     inputs = random_inputs(case._replace(batch=1), 0, torch.device("meta"))
@@ -157,9 +163,12 @@ def expected_bytes(case: Case, sample: Sampler) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that nobody uses."""
+    """Memory that can be had: on Linux also what caches of files would give back."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
+    listed = Path("/proc/meminfo")
+    if listed.is_file():
+        return 1024 * int(listed.read_text().split("MemAvailable:")[1].split()[0])
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 

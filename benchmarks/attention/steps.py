@@ -33,20 +33,28 @@ class Step(NamedTuple):
 def double_until_full(
     presets: Sequence[str], samplers: Sequence[str], progress: Callable[[str], None], last: int = LAST_BATCH
 ) -> Iterator[Step]:
-    """Steps of doubling batches, until one does not fit the GPU's memory."""
+    """Steps of doubling batches until one does not fit the GPU's memory, and of the batch between that and the last."""
     for preset in presets:
         for sampler in samplers:
             batch = FIRST_BATCH
-            while batch <= last:
-                progress(f"{preset} {sampler} batch {batch}")
-                try:
-                    yield training_steps(PRESETS[preset], preset, sampler, batch)
-                except torch.OutOfMemoryError:
-                    break
-                finally:
-                    gc.collect()
-                    torch.cuda.empty_cache()
+            while batch <= last and (step := step_if_it_fits(preset, sampler, batch, progress)):
+                yield step
                 batch *= 2
+            between = 3 * batch // 4
+            if FIRST_BATCH < between <= last and (step := step_if_it_fits(preset, sampler, between, progress)):
+                yield step
+
+
+def step_if_it_fits(preset: str, sampler: str, batch: int, progress: Callable[[str], None]) -> Step | None:
+    """`training_steps`; None where they need more memory than the GPU has."""
+    progress(f"{preset} {sampler} batch {batch}")
+    try:
+        return training_steps(PRESETS[preset], preset, sampler, batch)
+    except torch.OutOfMemoryError:
+        return None
+    finally:
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def training_steps(config: PoseConfig, preset: str, sampler: str, batch: int, steps: int = STEPS) -> Step:
