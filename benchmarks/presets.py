@@ -80,16 +80,25 @@ def artifacts(
         preset, _, naive = name.partition(" ")
         place = folder / name.replace(" ", "-")
         path = place / f"pose{FORMATS[format_name].extension}"
-        if not path.exists():
+        if not is_of(path, preset):
             say(f"{name} {format_name}: converting")
             place.mkdir(parents=True, exist_ok=True)
             checkpoint = place / "random.safetensors"
-            save_checkpoint(checkpoint, looking_around(preset), {"weights": "random"})
+            save_checkpoint(checkpoint, looking_around(preset), {"config": PRESETS[preset].to_json()})
             options = Options(crops=CROPS, **({"rewrites": ()} if naive else {}))
             convert_checkpoint(checkpoint, [format_name], place, options)
             checkpoint.unlink()
         found.append(Artifact(name, format_name, path))
     return found
+
+
+def is_of(path: Path, preset: str) -> bool:
+    """Whether an artifact is there and of the preset as it is now."""
+    sidecar = path.with_name(f"{path.name}.json")
+    if not path.exists() or not sidecar.is_file():
+        return False
+    training = json.loads(sidecar.read_text())["provenance"].get("training", {})
+    return bool(training.get("config") == PRESETS[preset].to_json())
 
 
 def measure(found: Sequence[Artifact], threads: Sequence[int], rounds: int, say: Callable[[str], object]) -> list[Row]:

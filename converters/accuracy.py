@@ -63,7 +63,8 @@ class Labels:
         for person, matrix, points, score in zip(self.truth.persons, self.matrices, keypoints, scores, strict=True):
             in_crop = points[list(self.columns)] * np.array(self.input_size_wh, dtype=np.float64)
             in_image = geometry.transform_points(in_crop, geometry.invert_matrix(matrix)) - 0.5
-            rows = np.column_stack([in_image, score[list(self.columns)]])
+            shared = score[list(self.columns)]
+            rows = np.column_stack([in_image, shared])
             whose = {"image_id": person.image_id, "annotation_id": person.annotation_id}
-            lines.append({**whose, "category_id": 1, "keypoints": rows.ravel().tolist(), "score": float(score.mean())})
+            lines.append({**whose, "category_id": 1, "keypoints": rows.ravel().tolist(), "score": float(shared.mean())})
         return lines

@@ -117,7 +117,7 @@ class Options:
     """How crops vary: paper or strong (colours, holes and occluders too), then single knobs if wanted, as in
     strong,gray=0,scale=0.7..1.3. Knobs: rotation_deg, scale, shift, flip, half_body, half_body_min_keypoints,
     brightness, contrast, saturation, hue_deg, gray, erase, paste, empty. Points that get hidden keep their labels.
-    Default: paper."""
+    Default: paper (tiny), or as edge-n and edge-s have it: strong, with milder knobs (docs/recipe.md)."""
     backbone_weights: str | None = None
     """ImageNet weights of the preset's backbone, torchvision's or (ResNets, EfficientNet-Lite0) timm's: a .pth or
     .safetensors file or its URL."""
@@ -150,7 +150,7 @@ class Options:
     """Default: bf16 on a GPU, fp32 on a CPU."""
     ema: Switch = None
     """Keep an exponential average of the weights; best and last hold the average. Default: False, as in the paper
-    (tiny: True)."""
+    (tiny, edge: True)."""
     max_minutes: float | None = None
     """Stop after this time, in the middle of an epoch if need be; --resume goes on."""
     resume: bool = False

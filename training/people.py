@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from runtime.errors import InputError
 from tfpose_edge import PoseConfig
@@ -51,10 +50,7 @@ def training_people(options: Plan, config: PoseConfig, warn: Callable[[str], Non
 def _of_recipe(options: Plan, config: PoseConfig, warn: Callable[[str], None]) -> list[list[Person]]:
     """The recipe's persons; a source that is shown several times per epoch is there as often."""
     assert options.packed is not None
-    root = options.data_root
-    if root is None and not options.packed.is_file():
-        raise InputError(f"--recipe {options.recipe} needs --data-root, the folder of its data: no {options.packed}")
-    sources = packed_people(root or Path(), options.packed, config.keypoint_names, warn, options.rendered)
+    sources = packed_people(options.data_root, options.packed, config.keypoint_names, warn, options.rendered)
     return [persons for name, persons in sources.items() for _ in range(times_per_epoch(name))]
 
 

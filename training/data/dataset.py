@@ -125,9 +125,9 @@ class PhotographedPeople(Dataset[Batch]):
         return crops.disguise(crop, self.augmentation, rng, partial(self._patch, place, rng))
 
     def _boxes_beside(self, person: Person) -> occlusion.Array:
-        """Boxes (N, 4) px of the others in the same picture, as far as they are among these data."""
+        """Boxes (N, 4) px of the others in the same picture, as far as the data know them."""
         beside = [p.box_xyxy for p in self._of_picture[person.image_path] if p.annotation_id != person.annotation_id]
-        return np.array(beside, dtype=np.float64).reshape(-1, 4)
+        return np.concatenate([np.array(beside, dtype=np.float64).reshape(-1, 4), person.beside_xyxy])
 
     def _patch(self, index: int, rng: np.random.Generator, size_wh: tuple[int, int]) -> occlusion.Image:
         """A piece (height, width, 3) RGB of another picture of these data; rendered where no other can be read."""

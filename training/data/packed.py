@@ -1,12 +1,13 @@
 """Many persons in one file that is read once: each with its surroundings, shrunk to what crops show, as a JPEG.
 
 The file is a plain .npz of arrays (nothing is unpickled): encoded pictures one after the other, where each ends, key
-points in px of the small pictures, boxes, areas, and which source each person is from. In memory the pictures stay
-encoded; one decodes in a fraction of a millisecond.
+points in px of the small pictures, boxes, areas, boxes of others, and which source each person is from. In memory the
+pictures stay encoded; one decodes in a fraction of a millisecond.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,15 +21,17 @@ from numpy.typing import NDArray
 from runtime import geometry
 from runtime.errors import InputError
 from tfpose_edge.checkpoint import written_whole
-from training.data.persons import Person
-from training.data.picture import Picture, PictureInMemory, read_image
+from training.data.damage import Damage
+from training.data.persons import Array, Person
+from training.data.picture import PictureInMemory, read_image
 
-FORMAT = "tfpose-edge packed people/1"
+FORMAT = "tfpose-edge packed people/2"
 REACH = 1.5
 """Side of the region that is kept, over the person's box brought to the crop's shape: padding and some turning."""
 ASPECT = 0.75
 """Width over height of that region."""
 HEIGHT_PX, QUALITY = 152, 62
+ARRAYS = ("head", "pictures", "ends", "rows", "boxes", "areas", "beside", "beside_ends")
 
 
 def shrink(person: Person, image: NDArray[np.uint8], name: str, height_px: int, quality: int) -> Person:
@@ -46,7 +49,8 @@ def shrink(person: Person, image: NDArray[np.uint8], name: str, height_px: int, 
         person,
         image_path=PictureInMemory(name, encoded.tobytes()),
         keypoints_xy=np.where(person.visible[:, None] > 0, (person.keypoints_xy - low) * exact, 0.0),
-        box_xyxy=(person.box_xyxy.reshape(2, 2) - low).reshape(4) * np.tile(exact, 2),
+        box_xyxy=_moved(person.box_xyxy, low, exact),
+        beside_xyxy=_moved(person.beside_xyxy, low, exact),
         area=person.area * float(exact.prod()),
         head_size=None,
     )
@@ -66,6 +70,8 @@ def write_people(path: Path, sources: Mapping[str, Sequence[Person]], names: Seq
             ends=np.cumsum([len(picture) for picture in pictures]),
             rows=np.array(rows, np.float32),
             boxes=np.array([person.box_xyxy for person in persons]),
+            beside=np.concatenate([person.beside_xyxy for person in persons]),
+            beside_ends=np.cumsum([len(person.beside_xyxy) for person in persons]),
             areas=np.array([person.area for person in persons]),
         )
 
@@ -74,7 +80,7 @@ def read_people(path: Path, names: Sequence[str]) -> dict[str, list[Person]]:
     """What `write_people` wrote, by source; InputError unless it is such a file with these key points."""
     try:
         with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in ("head", "pictures", "ends", "rows", "boxes", "areas")}
+            arrays = {name: stored[name] for name in ARRAYS}
         head = json.loads(arrays["head"].tobytes())
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not a file of packed people: {error}") from error
@@ -88,21 +94,40 @@ def read_people(path: Path, names: Sequence[str]) -> dict[str, list[Person]]:
     }
 
 
-def shrunk(persons: Iterable[Person], height_px: int = HEIGHT_PX, quality: int = QUALITY) -> list[Person]:
-    """The persons, each in a picture of their own; a picture that several are in is decoded once."""
+def shrunk(
+    persons: Iterable[Person], damage: Damage, height_px: int = HEIGHT_PX, quality: int = QUALITY
+) -> list[Person]:
+    """The persons, each in a picture of their own, with the boxes of the others who were in the same one.
+
+    A picture that several are in is decoded once. Who is in one that cannot be read is left out, `damage` gets a line.
+    """
     found: list[Person] = []
-    last: tuple[Picture, NDArray[np.uint8]] | None = None
-    for person in persons:
-        if last is None or last[0] != person.image_path:
-            last = person.image_path, read_image(person.image_path)
-        name = f"{Path(str(person.image_path)).name}#{person.annotation_id}"
-        found.append(shrink(person, last[1], name, height_px, quality))
+    for picture, group in itertools.groupby(persons, lambda person: person.image_path):
+        people = list(group)
+        try:
+            image = read_image(picture)
+        except InputError as error:
+            damage.note(*(f"annotation {person.annotation_id}: {error}" for person in people))
+            continue
+        for person in people:
+            beside = [other.box_xyxy for other in people if other is not person]
+            person = replace(person, beside_xyxy=np.concatenate([person.beside_xyxy, *(b[None] for b in beside)]))
+            name = f"{Path(str(picture)).name}#{person.annotation_id}"
+            found.append(shrink(person, image, name, height_px, quality))
     return found
+
+
+def _moved(boxes_xyxy: Array, low: Array, factor: Array) -> Array:
+    """Boxes (..., 4) px in a picture that begins at `low` (2,) and is so many times larger, (2,)."""
+    moved: Array = (boxes_xyxy - np.tile(low, 2)) * np.tile(factor, 2)
+    return moved
 
 
 def _person(path: Path, arrays: dict[str, NDArray[np.generic]], row: int) -> Person:
     ends, rows = arrays["ends"], arrays["rows"][row].astype(np.float64)  # (K, 4)
     encoded = arrays["pictures"][0 if row == 0 else ends[row - 1] : ends[row]].tobytes()
+    beside_ends = arrays["beside_ends"]
+    beside = arrays["beside"][0 if row == 0 else beside_ends[row - 1] : beside_ends[row]]
     return Person(
         image_path=PictureInMemory(f"{path.name}#{row}", encoded),
         image_id=row,
@@ -112,4 +137,5 @@ def _person(path: Path, arrays: dict[str, NDArray[np.generic]], row: int) -> Per
         named=rows[:, 3] > 0,
         box_xyxy=arrays["boxes"][row],
         area=float(arrays["areas"][row]),
+        beside_xyxy=beside,
     )

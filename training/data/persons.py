@@ -39,6 +39,8 @@ class Person:
     head_size: float | None = None
     """px, for PCKh: 0.6 x the diagonal of the head box."""
     crowd: bool = False
+    beside_xyxy: Array = field(default_factory=lambda: np.zeros((0, 4)))
+    """(N, 4) px, others in the same picture who are not persons of the data themselves: no crop there is empty."""
 
     @property
     def ignored(self) -> bool:

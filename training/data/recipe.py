@@ -11,8 +11,8 @@ Each folder holds annotations.json and images/; what is missing is left out, and
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -47,26 +47,31 @@ SOURCES = (
 )
 RENDERED, RENDERED_COUNT, RENDERED_TIMES = "rendered", 3000, 1  # persons, and how often each is shown
 RENDERED_SIZE_WH = (192, 240)  # px
-POSTURES_READ = 20000  # of coco_poses.npz; about one in seven is labelled completely
+POSTURES_READ = 116_021  # of coco_poses.npz, all; about one in seven is labelled completely
 BEHIND = 0.2  # share of people who are seen from behind
 
 
 def packed_people(
-    root: Path, file: Path, names: tuple[str, ...], say: Callable[[str], None], rendered: int
+    root: Path | None, file: Path, names: tuple[str, ...], say: Callable[[str], None], rendered: int
 ) -> dict[str, list[Person]]:
     """The recipe's persons by source, from `file`; it is made of the data in `root` if it is not there.
 
     Raises:
-        InputError: no data set of the recipe in `root`, unreadable data, or a file of something else.
+        InputError: neither a file nor a data set of the recipe in `root`, unreadable data, a file of something else, or
+            one that lacks a data set of `root` or has another number of rendered people.
     """
     if not file.is_file():
+        if root is None:
+            raise InputError(f"{file}: is not there, and to make it --data-root is needed, the folder of the data")
         sources = _gather(root, names, say)
         if rendered:
             sources[RENDERED] = _render(root / "coco_poses.npz", names, rendered)
         file.parent.mkdir(parents=True, exist_ok=True)
         write_people(file, sources, names)
         say(f"{file}: {sum(map(len, sources.values()))} people packed, {file.stat().st_size / 2**20:.1f} MiB")
-    return read_people(file, names)
+    people = read_people(file, names)
+    _check_asked(file, people, root, rendered)
+    return people
 
 
 def times_per_epoch(source: str) -> int:
@@ -74,17 +79,30 @@ def times_per_epoch(source: str) -> int:
     return next((s.times for s in SOURCES if s.folder == source), RENDERED_TIMES)
 
 
+def _check_asked(file: Path, people: Mapping[str, list[Person]], root: Path | None, rendered: int) -> None:
+    """InputError unless the file holds what is asked for: it may be of an earlier order."""
+    there = [source.folder for source in SOURCES if root and _annotations(root, source).is_file()]
+    lacking = [folder for folder in there if folder not in people]
+    held = len(people.get(RENDERED, ()))
+    if lacking or held != rendered:
+        what = f"has not {', '.join(lacking)}" if lacking else f"has {held} rendered people, --rendered is {rendered}"
+        raise InputError(f"{file}: {what}; remove it, and it is made again, or name another with --packed")
+
+
+def _annotations(root: Path, source: Source) -> Path:
+    return root / source.folder / "annotations.json"
+
+
 def _gather(root: Path, names: tuple[str, ...], say: Callable[[str], None]) -> dict[str, list[Person]]:
     found: dict[str, list[Person]] = {}
     for source in SOURCES:
-        annotations = root / source.folder / "annotations.json"
+        annotations = _annotations(root, source)
         if not annotations.is_file():
             say(f"{annotations}: not there, so training goes without it")
             continue
         text = f"{annotations}:{root / source.folder / 'images'}" + (f":{source.images}" if source.images else "")
         (persons,), damage = load_labelled([text], names, say)
-        readable = [person for person in persons if person.image_path.is_file()]
-        found[source.folder] = shrunk(tqdm(readable, source.folder, leave=False))
+        found[source.folder] = shrunk(tqdm(persons, source.folder, leave=False), damage)
         if summary := damage.summary():
             say(summary)
     if not found:
@@ -108,4 +126,5 @@ def _rendered(postures: NDArray[np.float64] | None, index: int, names: tuple[str
     shown = render_person(rng, RENDERED_SIZE_WH, posture)
     keypoints_xy, visible, named = join(np.column_stack([shown.keypoints_xy, shown.visible]), COCO_17, names)
     person = Person(Path(RENDERED), index, index, keypoints_xy, visible, named, shown.box_xyxy, shown.area)
-    return shrink(person, shown.image, f"{RENDERED}#{index}", HEIGHT_PX, QUALITY)
+    everywhere = np.array([[0.0, 0.0, *RENDERED_SIZE_WH]])  # others may stand beside them: nothing there is empty
+    return shrink(replace(person, beside_xyxy=everywhere), shown.image, f"{RENDERED}#{index}", HEIGHT_PX, QUALITY)
