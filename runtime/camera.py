@@ -35,7 +35,7 @@ class Camera(Source):
 
     Iterating gives the newest frame each time; those that nobody asked for in time are missing in `RawFrame.index`. A
     camera that blocks, gives nothing or shows a frozen picture is opened again, with growing pauses, for `retry_s`.
-    `close` may be called from any thread, and ends the iteration.
+    `close` may be called from any thread, and ends the iteration. One that nobody holds any more closes itself.
     """
 
     def __init__(self, kind: str, name: str, opener: Opener, reader: CameraReader, retry_s: float) -> None:
@@ -71,7 +71,7 @@ class Camera(Source):
         return None
 
     def _reconnect(self, fault: str, problem: str) -> None:
-        """Open the camera again and again until it gives a frame; InputError after `retry_s`."""
+        """Open the camera again and again until it gives a frame; InputError after `retry_s`, or for huge frames."""
         self.faults[fault] += 1
         log.warning("%s %s: %s; opening it again", self.kind, self.name, problem)
         self._first += self.reader.number
@@ -87,6 +87,7 @@ class Camera(Source):
                 self.reader = CameraReader(self.opener)
                 if self.reader.wait_for_frame(FIRST_FRAME_S):
                     break
+                refuse_large(self.reader, f"{self.kind} {self.name}")
         self.faults["reconnected"] += 1
         log.warning("%s %s: back after %.1f s", self.kind, self.name, time.monotonic() - lost_s)
 
@@ -122,12 +123,15 @@ class Camera(Source):
             self._closing.set()
             self.reader.stop()
 
+    def __del__(self) -> None:
+        self.reader.stopping = True  # nobody has it any more: the thread lets go of the camera after its next read
+
 
 def open_camera(number: int, retry_s: float = RETRY_S) -> Camera:
     """Open a local camera.
 
     Raises:
-        InputError: it is not there, in use, or not permitted.
+        InputError: it is not there, in use, or not permitted, or its frames are larger than MAX_PIXELS.
     """
     camera = connect("camera", str(number), lambda: cv2.VideoCapture(number), retry_s)
     if camera is None:
@@ -139,7 +143,7 @@ def open_stream(url: str, retry_s: float = RETRY_S) -> Source:
     """Open a network stream; a URL of a file with a known number of frames is a video.
 
     Raises:
-        InputError: nothing answers within STREAM_TIMEOUT_MS.
+        InputError: nothing answers within STREAM_TIMEOUT_MS, or its frames are larger than MAX_PIXELS.
     """
     name = without_password(url)
     timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, STREAM_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, STREAM_TIMEOUT_MS]
@@ -164,9 +168,16 @@ def without_password(url: str) -> str:
 
 
 def connect(kind: str, name: str, opener: Opener, retry_s: float = RETRY_S) -> Camera | None:
-    """A camera whose reader has opened it; None when that failed or took too long."""
+    """A camera whose reader has opened it; None when that failed or took too long, InputError for huge frames."""
     reader = CameraReader(opener)
     if not reader.wait_until_open(FIRST_FRAME_S):
         reader.stop()
+        refuse_large(reader, f"{kind} {name}")
         return None
     return Camera(kind, name, opener, reader, retry_s)
+
+
+def refuse_large(reader: CameraReader, name: str) -> None:
+    """InputError for a connection that announced frames larger than MAX_PIXELS, of which none has been read."""
+    if reader.too_large:
+        raise InputError(f"{name}: {reader.too_large}")

@@ -12,7 +12,7 @@ import cv2
 from runtime.errors import InputError
 from runtime.geometry import Image
 from runtime.inputs import check_image
-from runtime.video_file import fps_of
+from runtime.video_file import fps_of, too_large_to_read
 
 EMPTY_PAUSE_S = 0.01  # between reads that give nothing
 STOP_S = 0.3  # that a reader is given to come back from the driver
@@ -45,6 +45,7 @@ class CameraReader(threading.Thread):
         self.dropped = 0  # of them, replaced before anyone took them
         self.empty_since_s: float | None = None  # None = the last read gave a picture
         self.fps, self.announced = 0.0, 0
+        self.too_large = ""  # the announced size and the legal one; then nothing is read
         self.start()
 
     @property
@@ -59,8 +60,10 @@ class CameraReader(threading.Thread):
             capture = self.opener()
             if capture.isOpened():
                 self.fps, self.announced = fps_of(capture), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-                self._set_state("open")
-                self._read_until_stopped(capture)
+                self.too_large = too_large_to_read(capture)
+                if not self.too_large:
+                    self._set_state("open")
+                    self._read_until_stopped(capture)
         except cv2.error:
             pass  # said by the state: this connection is closed
         finally:

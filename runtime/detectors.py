@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from runtime.backends import ENGINES
 from runtime.detections import Detect, Detections, check_detections
 from runtime.errors import BackendUnavailable, InputError
 from runtime.geometry import Image
@@ -16,10 +18,16 @@ from runtime.network_detector import NetworkDetector
 LEGAL_DETECTORS = 'legal are None, a file (.onnx, .xml), "hog" and a callable: image (H, W, 3) BGR -> boxes (N, 4) px'
 HOG_STRIDE_PX, HOG_SCALE, HOG_LEAST = (8, 8), 1.05, 0.3
 
+log = logging.getLogger(__name__)
+
 
 def open_detector(detector: Any, device: str = "cpu", threads: int | None = None) -> Detect | None:
     """The detector that `detector=` names; None for None.
 
+    Args:
+        detector: what `Pose` takes.
+        device: of the pose's engine; a file whose engine has no such device runs on the CPU, which is logged.
+        threads: CPU threads of the engine.
     Raises:
         InputError: something else than what is legal.
         BackendUnavailable: an engine, or OpenCV's HOG, is not there.
@@ -27,15 +35,25 @@ def open_detector(detector: Any, device: str = "cpu", threads: int | None = None
     """
     if detector is None:
         return None
-    if detector == "hog":
+    if isinstance(detector, str) and detector == "hog":
         return HogDetector()
     if isinstance(detector, str | Path) and str(detector):
-        return NetworkDetector(detector, device, threads)
+        return NetworkDetector(detector, device_for(Path(detector), device), threads)
     if isinstance(detector, NetworkDetector):
         return detector  # its boxes have been checked
     if callable(detector):
         return lambda image: check_detections(detector(image), (image.shape[1], image.shape[0]))
     raise InputError(f"detector is {detector!r}, {LEGAL_DETECTORS}")
+
+
+def device_for(path: Path, device: str) -> str:
+    """The device where a detector's engine has it, else the CPU: the detector's engine need not be that of the pose."""
+    for engine in ENGINES:
+        if path.suffix == engine.extension and device not in engine.devices:
+            devices = ", ".join(engine.devices)
+            log.warning("detector %s runs on cpu: %s has %s, no %s", path, engine.name, devices, device)
+            return "cpu"
+    return device
 
 
 class HogDetector:

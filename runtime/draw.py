@@ -5,6 +5,7 @@ from __future__ import annotations
 import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import InputError
 from runtime.geometry import Image
+from runtime.inputs import check_image
 
 SCORE_THRESHOLD = 0.3  # under it a key point is faint, under half of it hidden
 COLOURS_BGR = {"left": (60, 150, 255), "right": (255, 170, 50), "middle": (130, 225, 130)}  # orange, blue, green
@@ -43,15 +45,18 @@ class Style:
 
     def __post_init__(self) -> None:
         """InputError names a field that cannot be drawn with; names of key points are checked when a model is known."""
+        if not isinstance(self.colours_bgr, Mapping):
+            legal = "a dict from left, right, middle or a key point's name to a colour"
+            raise InputError(f"Style.colours_bgr is {self.colours_bgr!r}, legal is {legal}")
+        if self.skeleton is not None and not _are_pairs_of_names(self.skeleton):
+            raise InputError(f"Style.skeleton is {self.skeleton!r}, legal are None and pairs of key-point names")
         colours = {"outline_bgr": self.outline_bgr, **{f"colours_bgr[{k!r}]": v for k, v in self.colours_bgr.items()}}
         for name, colour in colours.items():
             levels = colour if isinstance(colour, tuple | list) and len(colour) == 3 else [-1]
             if not all(isinstance(level, int | np.integer) and 0 <= int(level) <= 255 for level in levels):
                 raise InputError(f"Style.{name} is {colour!r}, legal are three integers 0..255: blue, green, red")
-        for name, high in (("threshold", 1.0), ("width", 100.0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= float(value) <= high:
-                raise InputError(f"Style.{name} is {value!r}, legal is 0..{high:g}")
+        _check_up_to(1.0, "Style.threshold", self.threshold)
+        _check_up_to(100.0, "Style.width", self.width)
 
     def limbs(self, names: Sequence[str], skeleton: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
         """The limbs to draw, as index pairs; InputError names an end that is no key point of this model."""
@@ -77,6 +82,17 @@ class Style:
         return self.colours_bgr.get(name, self.colours_bgr.get(side, COLOURS_BGR[side]))
 
 
+def _are_pairs_of_names(skeleton: Any) -> bool:
+    limbs: Sequence[Any] = skeleton if isinstance(skeleton, Sequence) else [None]
+    pairs = all(isinstance(limb, tuple | list) and len(limb) == 2 for limb in limbs)
+    return pairs and all(isinstance(name, str) for limb in limbs for name in limb)
+
+
+def _check_up_to(high: float, name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= float(value) <= high:
+        raise InputError(f"{name} is {value!r}, legal is 0..{high:g}")
+
+
 DEFAULT_STYLE = Style()
 
 
@@ -93,7 +109,7 @@ def draw_poses(
     """Draw N persons on a copy of the image.
 
     Args:
-        image_bgr: (H, W, 3) uint8.
+        image_bgr: (H, W, 3) uint8 BGR; gray, BGRA and uint16 are brought to it.
         keypoints_xy: (N, K, 2) px, continuous image coordinates.
         scores: (N, K) in [0, 1].
         names: K key-point names; the prefix left_ or right_ decides the colour.
@@ -101,11 +117,16 @@ def draw_poses(
         threshold: limbs whose worse end is under it are faint, under half of it hidden; None = the style's.
         style: colours, widths and what else is drawn.
         ids: (N,) of the persons.
+    Raises:
+        InputError: another image, threshold or style; the message names it.
     """
-    canvas = np.ascontiguousarray(image_bgr).copy()
+    if not isinstance(style, Style):
+        raise InputError(f"style is {style!r}, legal is a runtime.Style")
+    threshold = style.threshold if threshold is None else threshold
+    _check_up_to(1.0, "threshold", threshold)
+    canvas = check_image(image_bgr).copy()
     style.refuse_unknown(names)
     limbs = style.limbs(names, skeleton)
-    threshold = style.threshold if threshold is None else threshold
     people = range(1, len(keypoints_xy) + 1) if ids is None else ids.tolist()
     for person, person_xy, person_scores in zip(people, keypoints_xy, scores, strict=True):
         colours = [style.colour_of(name, person) for name in names]

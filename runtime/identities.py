@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ from runtime.tracking import Box, Points, matches, overlaps, similarities
 SAME_PERSON_OKS = 0.3  # of two poses in consecutive frames
 SAME_PERSON_OVERLAP = 0.3  # of their boxes, where the poses differ more
 MEMORY_S = 1.0  # for which somebody lost is remembered
+MEMORY_INTERVALS = 3  # between frames, where those take longer
 TRACKERS = "trackers>=2"
 LEAST_CONFIDENCE = 0.1  # of a person that ByteTrack may hold on to
 
@@ -26,6 +28,24 @@ class Identities(Protocol):
 
     def assign(self, keypoints_xy: Points, scores: Points, boxes_xyxy: Box, time_s: float) -> Ids:
         """Ids (N,) of the N poses (N, K, 2), (N, K) with their boxes (N, 4) px; 0 = not sure yet."""
+
+
+class Memory:
+    """How long somebody who is not seen is remembered: so many seconds, or three intervals between frames.
+
+    The interval is the one before the present frame, because a longer one in a fast video is a gap; at the second frame
+    there is only one.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._times_s: deque[float] = deque(maxlen=3)
+
+    def limit_s(self, time_s: float) -> float:
+        """The limit at the next frame, which has this time stamp."""
+        self._times_s.append(time_s)
+        interval_s = self._times_s[1] - self._times_s[0] if len(self._times_s) > 1 else 0.0
+        return max(self.seconds, MEMORY_INTERVALS * interval_s)
 
 
 @dataclass
@@ -44,11 +64,13 @@ class PoseIdentities:
     def __init__(self, sigmas: Sequence[float]) -> None:
         self.sigmas = sigmas
         self.known: list[_Known] = []
+        self._memory = Memory(MEMORY_S)
         self._last = 0
 
     def assign(self, keypoints_xy: Points, scores: Points, boxes_xyxy: Box, time_s: float) -> Ids:
-        """Ids (N,) of these persons; who resembles nobody of the last second gets a new one."""
-        self.known = [one for one in self.known if time_s - one.time_s <= MEMORY_S]
+        """Ids (N,) of these persons; who resembles nobody who is remembered gets a new one."""
+        limit_s = self._memory.limit_s(time_s)
+        self.known = [one for one in self.known if time_s - one.time_s <= limit_s]
         ids = np.zeros(len(keypoints_xy), dtype=np.int64)
         if self.known and len(ids):
             poses = similarities(np.stack([one.keypoints_xy for one in self.known]), keypoints_xy, self.sigmas)

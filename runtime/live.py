@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from types import TracebackType
 
@@ -20,34 +21,104 @@ OnResult = Callable[[Frame], object]
 log = logging.getLogger(__name__)
 
 
+class Reading:
+    """A source that is read in a thread of its own, which holds the newest frame only. Knows nothing of its `Live`."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.frames_read = 0  # all that the source had, by their numbers
+        self.frames_dropped = 0  # a newer one was there before anybody could look at them
+        self.newest: tuple[RawFrame, float] | None = None  # with the moment of its reading
+        self.has_ended = False
+        self.stopping = threading.Event()
+        self.error: BaseException | None = None
+        self._changed = threading.Condition()
+        self.thread = threading.Thread(target=self._read, name="pose-live-read", daemon=True)
+        self.thread.start()
+
+    def take(self) -> tuple[RawFrame, float] | None:
+        """The newest frame, once; waits for one, and gives None when there will be none."""
+        with self._changed:
+            while self.newest is None and not self.has_ended and not self.stopping.is_set():
+                self._changed.wait(POLL_S)
+            taken, self.newest = self.newest, None
+            return None if self.stopping.is_set() else taken
+
+    def stop(self) -> None:
+        """Ask the thread to end; a second time does nothing."""
+        self.stopping.set()
+        with self._changed:
+            self._changed.notify_all()
+        if self.source.is_live:
+            self.source.close()  # ends the reading of a camera that gives nothing
+
+    def _read(self) -> None:
+        """The reading thread."""
+        started = time.monotonic()
+        try:
+            with self.source:
+                for raw in self.source:
+                    if self._paused(raw, started):
+                        break
+                    self._put(raw)
+        except BaseException as error:
+            self.error = self.error or error
+        finally:
+            with self._changed:
+                self.has_ended = True
+                self._changed.notify_all()
+
+    def _paused(self, raw: RawFrame, started: float) -> bool:
+        """Give a file's frames at their own pace; True when it is time to stop."""
+        ahead = 0.0 if self.source.is_live else raw.time_s - (time.monotonic() - started)
+        return self.stopping.wait(max(ahead, 0))
+
+    def _put(self, raw: RawFrame) -> None:
+        with self._changed:
+            missed = raw.index - self.frames_read  # dropped by the source itself
+            self.frames_read = raw.index + 1
+            self.frames_dropped += missed + (self.newest is not None)
+            self.newest = (raw, time.perf_counter())
+            self._changed.notify_all()
+
+
 class Live:
     """A running source. With `on_result` it is called in a thread of its own; without, iterate over the frames.
 
     Results come in the order of the frames. Whatever goes wrong, in the source, in the model or in `on_result`, ends it
-    and is raised by the iteration, by `wait` and at the end of the `with`.
+    and is raised by the iteration, by `wait` and at the end of the `with`. Without `on_result` it stops when
+    nobody holds it any more.
     """
 
     def __init__(self, source: Source, see: See, on_result: OnResult | None = None) -> None:
         self.source = source
-        self.frames_read = 0  # all that the source had, by their numbers
         self.frames_answered = 0  # results given
-        self.frames_dropped = 0  # a newer one was there before anybody could look at them
         self._see, self._on_result = see, on_result
-        self._changed = threading.Condition()
-        self._newest: tuple[RawFrame, float] | None = None  # with the moment of its reading
-        self._ended = False  # the reading
-        self._stopping = threading.Event()
-        self._error: BaseException | None = None
-        self._reader = threading.Thread(target=self._read, name="pose-live-read", daemon=True)
-        self._worker = threading.Thread(target=self._work, name="pose-live-work", daemon=True)
-        self._reader.start()
+        self._reading = Reading(source)
+        self._reader = self._reading.thread
+        self._worker = self._reader
+        weakref.finalize(self, self._reading.stop)
         if on_result is not None:
+            self._worker = threading.Thread(target=self._work, name="pose-live-work", daemon=True)
             self._worker.start()
+
+    @property
+    def frames_read(self) -> int:
+        """All that the source had, by their numbers."""
+        return self._reading.frames_read
+
+    @property
+    def frames_dropped(self) -> int:
+        """Frames that were followed by a newer one before anybody could look at them."""
+        return self._reading.frames_dropped
 
     @property
     def is_running(self) -> bool:
         """Whether frames may still come."""
-        return not self._stopping.is_set() and (not self._ended or self._newest is not None or self._worker.is_alive())
+        reading = self._reading
+        return not reading.stopping.is_set() and (
+            not reading.has_ended or reading.newest is not None or self._worker.is_alive()
+        )
 
     def __iter__(self) -> Live:
         return self
@@ -63,23 +134,18 @@ class Live:
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Until it has ended (True) or the time is over (False); raises what ended it, if it was an error."""
-        thread = self._worker if self._on_result is not None else self._reader
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while thread.is_alive():
+        while self._worker.is_alive():
             left = POLL_S if deadline is None else min(POLL_S, deadline - time.monotonic())
             if left <= 0:
                 return False
-            thread.join(left)
+            self._worker.join(left)
         self._raise_error()
         return True
 
     def stop(self) -> None:
         """End within a second, from any thread, `on_result` included; a second time does nothing."""
-        self._stopping.set()
-        with self._changed:
-            self._changed.notify_all()
-        if self.source.is_live:
-            self.source.close()  # ends the reading of a camera that gives nothing
+        self._reading.stop()
         deadline = time.monotonic() + END_WITHIN_S
         for thread in (self._worker, self._reader):
             if thread.is_alive() and thread is not threading.current_thread():
@@ -97,43 +163,6 @@ class Live:
         if error is None:
             self._raise_error()
 
-    def _read(self) -> None:
-        """The reading thread."""
-        started = time.monotonic()
-        try:
-            with self.source:
-                for raw in self.source:
-                    if self._paused(raw, started):
-                        break
-                    self._put(raw)
-        except BaseException as error:
-            self._error = self._error or error
-        finally:
-            with self._changed:
-                self._ended = True
-                self._changed.notify_all()
-
-    def _paused(self, raw: RawFrame, started: float) -> bool:
-        """Give a file's frames at their own pace; True when it is time to stop."""
-        ahead = 0.0 if self.source.is_live else raw.time_s - (time.monotonic() - started)
-        return self._stopping.wait(max(ahead, 0))
-
-    def _put(self, raw: RawFrame) -> None:
-        with self._changed:
-            missed = raw.index - self.frames_read  # dropped by the source itself
-            self.frames_read = raw.index + 1
-            self.frames_dropped += missed + (self._newest is not None)
-            self._newest = (raw, time.perf_counter())
-            self._changed.notify_all()
-
-    def _take(self) -> tuple[RawFrame, float] | None:
-        """The newest frame, once; None when there will be none."""
-        with self._changed:
-            while self._newest is None and not self._ended and not self._stopping.is_set():
-                self._changed.wait(POLL_S)
-            taken, self._newest = self._newest, None
-            return None if self._stopping.is_set() else taken
-
     def _work(self) -> None:
         """The thread that calls `on_result`."""
         assert self._on_result is not None
@@ -142,11 +171,11 @@ class Live:
                 if self._on_result(frame) is False:
                     break
         except BaseException as error:
-            self._error = self._error or error
-        self._stopping.set()
+            self._reading.error = self._reading.error or error
+        self._reading.stopping.set()
 
     def _answer_newest(self) -> Frame | None:
-        taken = self._take()
+        taken = self._reading.take()
         if taken is None:
             return None
         frame = answer(taken[0], self._see, taken[1])
@@ -154,6 +183,6 @@ class Live:
         return frame
 
     def _raise_error(self) -> None:
-        error, self._error = self._error, None
+        error, self._reading.error = self._reading.error, None
         if error is not None:
             raise error

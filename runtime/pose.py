@@ -46,7 +46,8 @@ class Pose:
 
     Args:
         model: an artifact, or the name of a packaged one, such as "tiny"; None = the default one.
-        device: one of the engine's devices; never replaced by another one.
+        device: one of the engine's devices; never replaced by another one. A detector's file runs there, too, or, where
+            its engine has no such device, on the CPU, with a warning in the log.
         threads: CPU threads of the engine; None = the CPUs that this program may use.
         detector: who finds people: a network's file (ONNX or OpenVINO), "hog", or a callable that takes an image
             (H, W, 3) BGR and returns boxes (N, 4) px, or (N, 5) with scores. None = one person, without a detector.

@@ -100,9 +100,11 @@ class PoseResult:
         """A copy of the image with the skeletons on it; key points with scores under the threshold fade out.
 
         Args:
-            image_bgr: (H, W, 3) uint8.
+            image_bgr: (H, W, 3) uint8 BGR; gray, BGRA and uint16 are brought to it, as in a call.
             threshold: None = the style's.
             style: colours, widths, thresholds and skeleton.
+        Raises:
+            InputError: another image, threshold or style; the message names it.
         """
         persons = (self.keypoints_xy, self.scores, self.names, self.skeleton)
         return draw_poses(image_bgr, *persons, threshold, style, self.ids)

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import InputError
+from runtime.identities import Memory
 from runtime.results import PoseResult
 
-RESET_AFTER_S = 0.5  # without a frame of a person, the filter starts anew
+RESET_AFTER_S = 0.5  # without a frame of a person, the filter starts anew; later where frames are rare
 SHORTEST_STEP_S = 1e-3  # frames whose time stamps do not move on
 MIN_SIZE_PX = 1.0
 
@@ -45,6 +46,7 @@ class Smoother:
     def __init__(self, smoothing: Smoothing) -> None:
         self.smoothing = smoothing
         self.filters: dict[int, PersonFilter] = {}
+        self._memory = Memory(RESET_AFTER_S)
 
     def smooth(self, result: PoseResult, time_s: float) -> PoseResult:
         """The result with steadier `keypoints_xy`; all else is as it was.
@@ -55,13 +57,14 @@ class Smoother:
         """
         if result.ids is None:
             return result
+        limit_s = self._memory.limit_s(time_s)
         smoothed = np.empty_like(result.keypoints_xy)
         for row, identity in enumerate(result.ids.tolist()):
             one = self.filters.get(identity) if identity else None  # 0 = nobody in particular
-            if one is None or time_s - one.time_s > RESET_AFTER_S:
+            if one is None or time_s - one.time_s > limit_s:
                 one = self.filters[identity] = PersonFilter(self.smoothing)
             smoothed[row] = one.step(result.keypoints_xy[row].astype(np.float64), time_s)
-        self.filters = {key: one for key, one in self.filters.items() if time_s - one.time_s <= RESET_AFTER_S}
+        self.filters = {key: one for key, one in self.filters.items() if time_s - one.time_s <= limit_s}
         return replace(result, keypoints_xy=smoothed)
 
 

@@ -13,11 +13,12 @@ from runtime.video_file import VIDEO_EXTENSIONS, open_video
 
 __all__ = ["IMAGE_EXTENSIONS", "VIDEO_EXTENSIONS", "RawFrame", "Source", "open_source", "read_image"]
 
+FILE_SCHEME, THIS_MACHINE = "file://", "localhost"
 LEGAL_SOURCES = "legal are a picture, a folder, a glob, a video file, a camera's number and a stream's URL"
 
 
 def open_source(source: str | int | Path, retry_s: float = RETRY_S) -> Source:
-    """Open 0, "0", "clip.mp4", "photo.jpg", "folder", "folder/*.png" or "rtsp://...".
+    """Open 0, "0", "clip.mp4", "photo.jpg", "folder", "folder/*.png", "file:///clip.mp4" or "rtsp://...".
 
     Args:
         retry_s: how long a camera or stream that is lost is looked for before it is an InputError.
@@ -29,7 +30,9 @@ def open_source(source: str | int | Path, retry_s: float = RETRY_S) -> Source:
         raise InputError(f"the source is {source!r}, {LEGAL_SOURCES}")
     if text.isdecimal():
         return open_camera(int(text), retry_s)
-    if "://" in text:
+    if text.lower().startswith(FILE_SCHEME):
+        text = path_of(text)
+    elif "://" in text:
         return open_stream(text, retry_s)
     path = Path(text)
     if path.is_dir():
@@ -39,3 +42,11 @@ def open_source(source: str | int | Path, retry_s: float = RETRY_S) -> Source:
     if glob.has_magic(text):
         return open_pictures(path, [Path(name) for name in glob.glob(text)])
     raise InputError(f"{text}: no such file or folder, {LEGAL_SOURCES}")
+
+
+def path_of(url: str) -> str:
+    """The path that a `file://` URL names; its escapes, such as %20, are resolved."""
+    from urllib.request import url2pathname  # slow to import
+
+    path = url[len(FILE_SCHEME) :]
+    return url2pathname(path[len(THIS_MACHINE) :] if path.startswith(f"{THIS_MACHINE}/") else path)

@@ -16,7 +16,10 @@ from runtime.source import DEFAULT_FPS, RawFrame, Source
 VIDEO_EXTENSIONS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 TEXT_CODEC = "ansi"  # FFmpeg paints text files
 GAP_S, GAP_INTERVALS = 0.5, 4  # time stamps that jump by more than both are a gap
-ENDED_EARLY_SHARE = 0.9  # of the frames that a video announces: many announce a few too many
+HOLE_INTERVALS = 2.5  # time stamps that jump by more leave out a frame or two
+FEW_FRAMES = 2  # that many videos announce too many
+EARLY_SHARE, EARLY_S = 0.1, 10.0  # of the announced length; whole films lack less, when they were trimmed or sound on
+COUNTED_ONLY = ".avi"  # without time stamps: frames that are missing in its middle are missing at its end
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +28,7 @@ class VideoFile(Source):
     """Frames in order, with the file's own time stamps."""
 
     capture: cv2.VideoCapture
+    has_hole: bool = False  # in its time stamps, so far
 
     def __iter__(self) -> Iterator[RawFrame]:
         index, num_frames, time_s, image = 0, 0, 0.0, None
@@ -37,11 +41,11 @@ class VideoFile(Source):
                 break
             stamp_s = self._stamp_s(num_frames, time_s)
             if num_frames and found is None:
-                self._report_gap(time_s, stamp_s)
+                self._watch_time(time_s, stamp_s)
             image, time_s = following, stamp_s
             yield RawFrame(index, time_s, self.name, image)
             index, num_frames = index + 1, num_frames + 1
-        self._check_end(num_frames)
+        self._check_end(num_frames, time_s)
 
     def _read(self) -> Image | None:
         """The next frame; None at the end, or where the file is broken."""
@@ -56,7 +60,9 @@ class VideoFile(Source):
         stamp_s = self.capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
         return stamp_s if num_frames == 0 or stamp_s > previous_s else previous_s + 1 / self.fps
 
-    def _report_gap(self, previous_s: float, stamp_s: float) -> None:
+    def _watch_time(self, previous_s: float, stamp_s: float) -> None:
+        """Report a gap between two frames; remember a hole, which the number of frames may explain at the end."""
+        self.has_hole |= stamp_s - previous_s > HOLE_INTERVALS / self.fps
         if stamp_s - previous_s > max(GAP_S, GAP_INTERVALS / self.fps):
             self.faults["gap in the video"] += 1
             log.warning("%s: no frame can be read between %.2f s and %.2f s", self.name, previous_s, stamp_s)
@@ -90,13 +96,20 @@ class VideoFile(Source):
         self.capture.set(cv2.CAP_PROP_POS_FRAMES, index)
         return self._read()
 
-    def _check_end(self, num_frames: int) -> None:
-        """Tell an end from a break: no frame at all, or fewer than announced."""
+    def _check_end(self, num_frames: int, last_s: float) -> None:
+        """Tell an end from a break: no frame at all, or clearly fewer than announced and a sign of where they were."""
         if num_frames == 0:
             raise InputError(f"video {self.name}: no frame can be read")
-        if self.count is not None and num_frames < ENDED_EARLY_SHARE * self.count:
-            self.faults["frames missing"] += self.count - num_frames
+        missing = 0 if self.count is None else self.count - num_frames
+        if missing > FEW_FRAMES and (self.faults or self.has_hole or self._ends_early(last_s)):
+            self.faults["frames missing"] += missing
             log.warning("%s: %d of %d frames could be read", self.name, num_frames, self.count)
+
+    def _ends_early(self, last_s: float) -> bool:
+        """Whether the last frame is over before the announced end, by more than that of whole films."""
+        announced_s = (self.count or 0) / self.fps
+        allowed_s = 0.0 if self.name.lower().endswith(COUNTED_ONLY) else min(EARLY_SHARE * announced_s, EARLY_S)
+        return announced_s - (last_s + 1 / self.fps) > allowed_s
 
     def close(self) -> None:
         """Let go of the file."""
@@ -123,14 +136,22 @@ def open_video(path: str, name: str = "", timeouts: Sequence[int] = ()) -> Video
     if int(capture.get(cv2.CAP_PROP_FOURCC)) == cv2.VideoWriter.fourcc(*TEXT_CODEC):
         capture.release()
         raise InputError(f"{name}: is text, not a video")
-    width, height = (int(capture.get(which)) for which in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
-    if width * height > MAX_PIXELS:
+    too_large = too_large_to_read(capture)
+    if too_large:
         capture.release()
-        raise InputError(f"{name}: has {width} x {height} px, legal are {MAX_PIXELS // 10**6} megapixels at most")
+        raise InputError(f"{name}: {too_large}")
     count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     video = VideoFile("video", name, fps=fps_of(capture), count=count if count > 0 else None)
     video.capture = capture
     return video
+
+
+def too_large_to_read(capture: cv2.VideoCapture) -> str:
+    """Which size a capture announces and which is legal; "" when it is legal."""
+    width, height = (int(capture.get(which)) for which in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+    if width * height <= MAX_PIXELS:
+        return ""
+    return f"has {width} x {height} px, legal are {MAX_PIXELS // 10**6} megapixels at most"
 
 
 def fps_of(capture: cv2.VideoCapture) -> float:

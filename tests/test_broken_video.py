@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import struct
 from pathlib import Path
 
 import cv2
@@ -18,10 +19,10 @@ REAL_CLIP = Path(__file__).parent.parent.parent / "shared/data/video/intel_perso
 CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "mp4v"}
 
 
-def write_clip(path: Path) -> list[np.ndarray]:
+def write_clip(path: Path, fps: float = 10) -> list[np.ndarray]:
     """A dot that moves to the right, one pixel a frame, over a texture that codecs cannot shrink; what was written."""
     texture = np.random.default_rng(0).integers(0, 60, (SIZE_WH[1], SIZE_WH[0], 3), dtype=np.uint8)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*CODECS[path.suffix]), 10, SIZE_WH)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*CODECS[path.suffix]), fps, SIZE_WH)
     frames = []
     for index in range(NUM_FRAMES):
         dots = np.array([[20.0 + index, 60], [20.0 + index, 60], [20.0 + index, 60]])
@@ -76,20 +77,56 @@ def test_motion_jpeg_goes_on_behind_a_broken_part(clip, share, caplog):
     break_middle(clip, share)
     with caplog.at_level(logging.WARNING), open_source(clip) as source:
         frames = list(source)
-    assert len(frames) >= (1 - share) * NUM_FRAMES - 15
+    assert (1 - share) * NUM_FRAMES - 15 <= len(frames) < NUM_FRAMES
+    assert source.faults == {"frames missing": NUM_FRAMES - len(frames)}
+    assert f"{len(frames)} of {NUM_FRAMES} frames could be read" in caplog.text
     last_column = int(frames[-1].image[50:70].mean(axis=(0, 2)).argmax())
     assert abs(last_column - (20 + NUM_FRAMES - 1)) <= 8
 
 
-@pytest.mark.parametrize("clip", [".mkv", ".avi"], indirect=True)
-def test_a_video_cut_off_is_read_as_far_as_it_goes(clip, caplog):
-    content = clip.read_bytes()
-    clip.write_bytes(content[: len(content) // 2])
+@pytest.mark.parametrize("share", [0.02, 0.03])
+def test_a_hole_too_short_for_a_gap_is_counted(tmp_path, share, caplog):
+    write_clip(tmp_path / "clip.mkv", fps=60)
+    break_middle(tmp_path / "clip.mkv", share)
+    with caplog.at_level(logging.WARNING), open_source(tmp_path / "clip.mkv") as source:
+        frames = list(source)
+    assert source.faults == {"frames missing": NUM_FRAMES - len(frames)} and NUM_FRAMES - len(frames) < 30
+    assert f"{len(frames)} of {NUM_FRAMES} frames could be read" in caplog.text
+
+
+@pytest.mark.parametrize(("left_out", "is_said"), [(0, False), (8, False), (30, True)])
+@pytest.mark.parametrize("clip", [".mp4"], indirect=True)
+def test_a_film_that_is_trimmed_a_little_is_whole(clip, left_out, is_said, caplog):
+    """Programs trim without encoding: all frames stay in the file, and an edit list leaves out the first ones."""
+    content = bytearray(clip.read_bytes())
+    edit, media = content.index(b"elst") + 12, content.index(b"mdhd") + 16
+    length, first = struct.unpack_from(">Ii", content, edit)
+    [ticks_per_s] = struct.unpack_from(">I", content, media)
+    struct.pack_into(">Ii", content, edit, length - left_out * 100, first + left_out * ticks_per_s // 10)
+    clip.write_bytes(content)
     with caplog.at_level(logging.WARNING), open_source(clip) as source:
         frames = list(source)
-    assert 0.3 * NUM_FRAMES < len(frames) < 0.7 * NUM_FRAMES
-    if source.count == NUM_FRAMES:  # where it is announced
-        assert source.faults["frames missing"] == NUM_FRAMES - len(frames) and "frames could be read" in caplog.text
+    assert len(frames) == NUM_FRAMES - left_out and source.count == NUM_FRAMES
+    assert bool(source.faults) == bool(caplog.text) == is_said
+
+
+@pytest.mark.parametrize("share", [0.5, 0.85])
+@pytest.mark.parametrize("clip", [".mkv", ".avi"], indirect=True)
+def test_a_video_cut_off_is_read_as_far_as_it_goes(clip, share, caplog):
+    content = clip.read_bytes()
+    clip.write_bytes(content[: int(share * len(content))])
+    with caplog.at_level(logging.WARNING), open_source(clip) as source:
+        frames = list(source)
+    assert abs(len(frames) / NUM_FRAMES - share) < 0.1 and source.count == NUM_FRAMES
+    assert source.faults == {"frames missing": NUM_FRAMES - len(frames)}
+    assert f"{len(frames)} of {NUM_FRAMES} frames could be read" in caplog.text
+
+
+@pytest.mark.parametrize("clip", [".avi"], indirect=True)
+def test_one_or_two_frames_fewer_than_announced_are_not_reported(clip):
+    break_middle(clip, 0.02)
+    with open_source(clip) as source:
+        assert len(list(source)) == NUM_FRAMES - 2 and not source.faults
 
 
 @pytest.mark.skipif(not REAL_CLIP.is_file(), reason="the clip lies beside some checkouts only")

@@ -64,6 +64,47 @@ def test_threads_do_not_mix_up_results(centroid_artifacts, engine):
     backend.close()
 
 
+def test_executorch_programs_follow_the_last_one_s_number_of_threads(centroid_artifacts):
+    """A method keeps the address of the thread pool it was loaded with, and resizing frees that pool."""
+    artifact = centroid_artifacts["executorch"]
+    crops = crops_with_one_bright_pixel(10, 20, artifact)
+    first = open_backend(artifact, threads=2)
+    loaded, expected = first.method, first.infer(crops)
+    same, other = open_backend(artifact, threads=2), open_backend(artifact, threads=1)
+    for backend in (first, same, other):
+        for found, wanted in zip(backend.infer(crops), expected, strict=True):
+            np.testing.assert_array_equal(found, wanted)
+    assert first.method is not loaded and first.pool == same.pool == other.pool
+    loaded = first.method
+    first.infer(crops)
+    assert first.method is loaded  # loaded again once
+
+
+def test_executorch_s_threads_are_not_replaced_during_a_run(centroid_artifacts):
+    artifact = centroid_artifacts["executorch"]
+    crops = crops_with_one_bright_pixel(10, 20, artifact)
+    backend, started, go_on = open_backend(artifact, threads=1), threading.Event(), threading.Event()
+    method = backend.method
+
+    def slow(inputs):
+        started.set()
+        assert go_on.wait(10)
+        return method(inputs)
+
+    backend.method = slow
+    run = threading.Thread(target=backend.infer, args=[crops])
+    resizing = threading.Thread(target=open_backend, args=[artifact], kwargs={"threads": 2})
+    run.start()
+    assert started.wait(10)
+    resizing.start()
+    resizing.join(0.5)
+    waits = resizing.is_alive()
+    go_on.set()
+    run.join(10)
+    resizing.join(10)
+    assert waits and not run.is_alive() and not resizing.is_alive()
+
+
 @pytest.mark.parametrize("engine", [e.name for e in ENGINES])
 def test_an_unknown_device_is_answered_with_the_legal_ones(engine):
     row = next(e for e in ENGINES if e.name == engine)

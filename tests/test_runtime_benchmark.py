@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -66,11 +67,15 @@ def test_the_benchmark_prints_what_it_writes(tmp_path):
     assert child.returncode == 0, child.stderr
     figures = json.loads((tmp_path / "f.json").read_text())
     rows = figures["calls"]
-    assert set(rows) == {f"{how}, {n}" for how in ("together", "one by one", "followed") for n in (1, 2, 5)}
+    several = {f"{how}, {n}" for how in ("together", "one by one", "followed") for n in (1, 2, 5)}
+    assert set(rows) == several | {"watched, 1"}
     for name, row in rows.items():
         assert name in child.stdout and row["outside_ms"] > 0 and row["engine_ms"] > 0
     assert rows["together, 5"]["engine_ms"] > 2 * rows["together, 1"]["engine_ms"]  # its batch is 1
     assert figures["import_s"] > 0 and "target 0.8" in child.stdout
+    assert figures["watched_runs"] == 1  # a person is there, is followed, and nothing else is timed
+    for name in ("outside_one_ms", "followed_one_ms", "watched_one_ms"):
+        assert re.search(rf"^{name} .* target 1\.0: ", child.stdout, re.MULTILINE)
 
 
 def test_the_benchmark_says_what_cannot_be_opened(tmp_path):

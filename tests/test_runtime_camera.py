@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
@@ -11,8 +12,9 @@ from itertools import count, islice, pairwise
 import cv2
 import numpy as np
 import pytest
-from cameras import FakeCamera
+from cameras import FakeCamera, FakeCapture
 
+import runtime
 from runtime import camera as camera_module
 from runtime.errors import InputError
 from runtime.video import open_source
@@ -167,6 +169,83 @@ def test_a_url_of_a_video_is_a_video(moving_dots):
     clip, truth = moving_dots
     with open_source(f"file://{clip}") as source:
         assert source.kind == "video" and len(list(source)) == len(truth)
+
+
+def test_a_url_of_a_file_is_that_file(tmp_path):
+    encoded = cv2.imencode(".png", np.zeros((16, 16, 3), np.uint8))[1].tobytes()
+    (tmp_path / "a #1?.png").write_bytes(encoded)
+    (tmp_path / "big.png").write_bytes(encoded[:16] + (9000).to_bytes(4, "big") * 2 + encoded[24:])
+    for name in ("a #1?.png", "a%20%231%3f.png"):
+        with open_source(f"FILE://localhost{tmp_path}/{name}") as source:
+            assert source.kind == "image" and [frame.image.shape for frame in source] == [(16, 16, 3)]
+    with open_source(f"file://{tmp_path}") as source:
+        assert source.kind == "folder"
+    with (
+        open_source(f"file://{tmp_path}/big.png") as source,
+        pytest.raises(InputError, match=r"big\.png: has 9000 x 9000 px, legal are 64 megapixels at most"),
+    ):
+        list(source)
+
+
+@pytest.fixture
+def announce(monkeypatch):
+    """Let fake cameras announce frames with sides of so many px."""
+
+    def side(px):
+        sides = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+        monkeypatch.setattr(FakeCapture, "get", lambda capture, what: px if what in sides else -1.0)
+
+    return side
+
+
+@pytest.mark.parametrize(
+    ("source", "said"), [("http://h/a.png", "stream http://h/a.png: has"), ("0", "camera 0: has 9000 x 9000 px, legal")]
+)
+def test_frames_that_are_announced_too_large_are_not_read(plug_in, announce, monkeypatch, source, said):
+    fake = plug_in(("ok", 60))
+    announce(9000)
+    monkeypatch.setattr(FakeCapture, "read", lambda capture: pytest.fail("read"))
+    with pytest.raises(InputError, match=said):
+        open_source(source)
+    assert fake.released == fake.opened == 1
+    announce(8000)
+    monkeypatch.setattr(FakeCapture, "read", lambda capture: (False, None))
+    open_source(source).close()
+
+
+def test_a_camera_that_comes_back_too_large_is_an_error_at_once(plug_in, announce):
+    plug_in(("ok", 0.2), ("empty", 0.8), ("ok", 60))
+    with open_source("0") as source, pytest.raises(InputError, match="camera 0: has 9000 x 9000 px, legal are 64 mega"):
+        announce(9000)
+        list(islice(source, 1000))
+
+
+def others(before, within_s):
+    """Threads that were not there before and do not end in time."""
+    deadline = time.monotonic() + within_s
+    while set(threading.enumerate()) - before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return set(threading.enumerate()) - before
+
+
+@pytest.mark.parametrize("then", ["ok", "empty"])
+@pytest.mark.parametrize("way", ["video", "live"])
+def test_a_camera_that_nobody_holds_any_more_is_let_go(plug_in, centroid_onnx, way, then):
+    fake, before = plug_in(("ok", 0.3), (then, 60)), set(threading.enumerate())
+    pose = runtime.Pose(centroid_onnx, threads=1)
+    for frame in getattr(pose, way)(0):
+        if frame.time_s > 0.2:
+            break
+    time.sleep(0.2)
+    gc.collect()
+    assert not others(before, 1.0) and fake.released == fake.opened == 1
+
+
+def test_who_is_called_back_need_not_hold_the_camera(plug_in, centroid_onnx):
+    fake, before, seen = plug_in(("ok", 60)), set(threading.enumerate()), []
+    runtime.Pose(centroid_onnx, threads=1).live(0, lambda frame: seen.append(frame.time_s) or frame.time_s < 0.5)
+    gc.collect()
+    assert not others(before, 3.0) and seen[-1] >= 0.5 and fake.released == fake.opened == 1
 
 
 class EndlessPictures(BaseHTTPRequestHandler):

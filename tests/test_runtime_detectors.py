@@ -188,7 +188,7 @@ def test_callables_that_return_something_else_are_named(found):
         open_detector(lambda image: found)(np.zeros((50, 60, 3), np.uint8))
 
 
-@pytest.mark.parametrize("given", ["", 3, ["d.onnx"], True])
+@pytest.mark.parametrize("given", ["", 3, ["d.onnx"], True, np.zeros((2, 4))])
 def test_what_a_detector_may_be_is_said(centroid_onnx, given):
     with pytest.raises(runtime.InputError, match="legal are None, a file"):
         runtime.Pose(centroid_onnx, detector=given)
@@ -231,6 +231,18 @@ def test_a_call_without_boxes_asks_the_detector(tmp_path):
     assert list(result.timing_ms) == ["detect", "crop", "inference", "decode"] and result.ids is None
     assert len(pose(picture(RED, BLUE))) == 0
     assert len(pose(image, [[0, 0, 50, 50]])) == 1  # boxes that are given are taken
+
+
+def test_a_detector_of_another_engine_runs_on_the_cpu_where_it_lacks_the_device(tmp_path, caplog):
+    path = write_detector(tmp_path / "d.onnx", "yolox")
+    assert len(open_detector(path, "gpu", 1)(picture()).boxes_xyxy) == 2
+    said = f"detector {path} runs on cpu: onnxruntime has cpu, cuda, coreml, no gpu"
+    assert [(record.levelname, record.message) for record in caplog.records] == [("WARNING", said)]
+    caplog.clear()
+    open_detector(path, "cpu", 1)
+    assert not caplog.records
+    with pytest.raises(runtime.BackendUnavailable, match="has no device 'gpu', legal are cpu, cuda, coreml"):
+        runtime.NetworkDetector(path, "gpu")
 
 
 def test_the_names_in_the_help_are_those_of_the_table():

@@ -129,9 +129,48 @@ def test_sides_come_from_names(name, side):
         ({"threshold": "x"}, "Style.threshold is 'x', legal is 0..1"),
         ({"threshold": float("nan")}, "Style.threshold is nan, legal is 0..1"),
         ({"width": -1}, "Style.width is -1, legal is 0..100"),
+        ({"colours_bgr": None}, "Style.colours_bgr is None, legal is a dict from left, right, middle"),
+        ({"skeleton": 5}, "Style.skeleton is 5, legal are None and pairs of key-point names"),
+        ({"skeleton": [("nose",)]}, "Style.skeleton is [('nose',)], legal are None and pairs"),
+        ({"skeleton": ["ab"]}, "Style.skeleton is ['ab'], legal are None and pairs"),
+        ({"skeleton": [("nose", 1)]}, "Style.skeleton is [('nose', 1)], legal are None and pairs"),
     ],
 )
 def test_a_style_that_cannot_be_drawn_with_is_named(values, said):
     with pytest.raises(InputError) as caught:
         styled(**values)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        np.full((200, 200), 128, np.uint8),
+        np.full((200, 200, 1), 128, np.uint8),
+        np.dstack([np.full((200, 200, 3), 128, np.uint8), np.full((200, 200), 7, np.uint8)]),
+        np.full((200, 200, 3), 128 << 8, np.uint16),
+        np.full((200, 200, 4), 128 << 8, np.uint16),
+    ],
+    ids=["gray", "one channel", "BGRA", "16 bits", "BGRA of 16 bits"],
+)
+def test_every_picture_that_a_call_takes_is_drawn_on_alike(given):
+    before = given.copy()
+    np.testing.assert_array_equal(draw_poses(given, POINTS, SURE, NAMES, SKELETON), drawn())
+    np.testing.assert_array_equal(given, before)
+
+
+@pytest.mark.parametrize(
+    ("image", "values", "said"),
+    [
+        ("x.jpg", {}, "image_bgr is a str, legal are uint8 or uint16 arrays"),
+        (None, {}, "image_bgr is None"),
+        (np.zeros((20, 20, 3)), {}, "image_bgr has dtype float64, legal are"),
+        (np.zeros((20, 20, 3), np.uint8), {"threshold": "x"}, "threshold is 'x', legal is 0..1"),
+        (np.zeros((20, 20, 3), np.uint8), {"threshold": 1.5}, "threshold is 1.5, legal is 0..1"),
+        (np.zeros((20, 20, 3), np.uint8), {"style": "bold"}, "style is 'bold', legal is a runtime.Style"),
+    ],
+)
+def test_what_cannot_be_drawn_is_named(image, values, said):
+    with pytest.raises(InputError) as caught:
+        draw_poses(image, POINTS, SURE, NAMES, SKELETON, **values)
+    assert str(caught.value).startswith(said)

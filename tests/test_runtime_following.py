@@ -72,6 +72,24 @@ def test_a_short_loss_keeps_the_id_a_long_one_does_not():
     assert follower.see(IMAGE, 2.0).ids.tolist() == [2]
 
 
+@pytest.mark.parametrize("fps", [0.1, 0.5, 1])
+def test_films_with_rare_frames_keep_the_id(fps):
+    world = World([100, 50, 220, 350])
+    follower = one(world)
+    here = world.people[:]
+    for frame in range(6):
+        world.people = [] if frame == 4 else here
+        assert follower.see(IMAGE, frame / fps).ids.tolist() == [1] * len(world.people)
+    assert follower.see(IMAGE, 5 / fps + 3 / fps + 0.1).ids.tolist() == [2]
+
+
+def test_a_gap_in_a_fast_video_is_not_taken_for_its_pace():
+    world = World([100, 50, 220, 350])
+    follower = one(world)
+    times = (0.0, 0.1, 0.2, 3.0, 3.1, 3.1 + MEMORY_S + 0.1)
+    assert [follower.see(IMAGE, time_s).ids.tolist() for time_s in times] == [[1]] * 3 + [[2]] * 2 + [[3]]
+
+
 def test_what_a_closer_look_contradicts_does_not_count():
     """A network that is always sure, and says something else about every crop, has not found anybody."""
 

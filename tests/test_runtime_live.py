@@ -180,6 +180,15 @@ def test_a_real_camera_that_fails_is_left_within_a_second(behaviour):
     assert time.monotonic() - started < 1 and not live.is_running and live.frames_answered > 5
 
 
+@pytest.mark.parametrize(("silent_s", "is_noticed"), [(3.0, False), (6.5, True)])
+def test_a_camera_is_given_six_seconds_for_its_first_frame(silent_s, is_noticed, caplog):
+    started = time.time()
+    with connect("camera", "0", FakeCamera(("block", silent_s), ("ok", 60))) as camera:
+        next(iter(camera))
+    assert camera.faults == ({"blocked": 1, "reconnected": 1} if is_noticed else {})
+    assert [5.9 < record.created - started < 7 for record in caplog.records[:1]] == [True] * is_noticed
+
+
 def test_a_real_camera_that_comes_back_goes_on():
     camera = connect("camera", "0", FakeCamera(("ok", 0.2), ("empty", 0.9), ("ok", 30)))
     seen = []
@@ -191,12 +200,21 @@ def test_a_real_camera_that_comes_back_goes_on():
 
 
 def test_ctrl_c_while_waiting_ends_within_a_second(monkeypatch):
+    """Ctrl-C comes once, in `wait`: leaving the `with` still ends both threads and closes the source."""
     source = camera(frames=10_000)
-    started = time.monotonic()
+    join, presses = threading.Thread.join, iter([KeyboardInterrupt])
+
+    def interrupted(timeout):
+        for press in presses:
+            raise press
+        join(live._worker, timeout)
+
     with pytest.raises(KeyboardInterrupt), Live(source, see, lambda frame: None) as live:
-        monkeypatch.setattr(live._worker, "join", lambda timeout: (_ for _ in ()).throw(KeyboardInterrupt))
+        monkeypatch.setattr(live._worker, "join", interrupted)
+        started = time.monotonic()
         live.wait()
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 1
+    assert not live._worker.is_alive() and not live._reader.is_alive() and source.closed
 
 
 def test_a_video_comes_at_its_own_pace(centroid_onnx, moving_dots):

@@ -76,10 +76,24 @@ def test_people_are_smoothed_apart_whatever_their_row():
 
 def test_somebody_back_after_a_while_is_not_dragged_from_where_they_were():
     smoother = Smoother(Smoothing())
-    smoother.smooth(result_of(POSE), 0.0)
+    for time_s in (-1 / 30, 0.0):
+        smoother.smooth(result_of(POSE), time_s)
     later = smoother.smooth(result_of(POSE + 300), RESET_AFTER_S + 0.1)
     np.testing.assert_array_equal(later.keypoints_xy[0], np.float32(POSE + 300))
     assert len(smoother.filters) == 1
+
+
+@pytest.mark.parametrize("fps", [0.1, 0.5, 1, 2])
+def test_films_with_rare_frames_are_smoothed(fps):
+    """A tremble of 2 px around a pose at rest, and one frame in which nobody is seen."""
+    smoother, noise = Smoother(Smoothing(0.1 * fps, 0.0, 1.0)), np.random.default_rng(3).normal(0, 2, (30, 3, 2))
+    found = [smoother.smooth(result_of(POSE + one), index / fps).keypoints_xy[0] for index, one in enumerate(noise)]
+    assert np.abs(found[1] - POSE - noise[1]).max() > 0.5  # from the second frame on
+    smoother.smooth(result_of(ids=[]), 30 / fps)
+    found.append(smoother.smooth(result_of(POSE + 9), 31 / fps).keypoints_xy[0])
+    assert np.std(found[10:30], axis=0).mean() < 0.7 * np.std(noise[10:]) and np.abs(found[-1] - POSE).max() < 7
+    later = smoother.smooth(result_of(POSE + 9), 31 / fps + max(RESET_AFTER_S, 3 / fps) + 0.1)
+    np.testing.assert_array_equal(later.keypoints_xy[0], np.float32(POSE + 9))
 
 
 def test_filters_of_people_who_left_are_forgotten():

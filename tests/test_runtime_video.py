@@ -104,7 +104,8 @@ def test_a_folder_of_bad_pictures_is_an_error(folder):
         (True, "the source is True"),
         ("99", "camera 99 cannot be opened"),
         (99, "camera 99 cannot be opened"),
-        ("file://gone.mp4", "stream cannot be opened"),
+        ("file://gone.mp4", "gone.mp4: no such file"),
+        ("gone://gone.mp4", "stream cannot be opened"),
     ],
 )
 def test_what_cannot_be_opened_is_named(source, named):

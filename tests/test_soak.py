@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import write_sidecar
 
 import runtime
 from benchmarks.soak.__main__ import is_caught, main
@@ -13,6 +14,7 @@ from benchmarks.soak.arguments import check_arguments
 from benchmarks.soak.frames import run_frames
 from benchmarks.soak.mutations import count_refused, mutate, try_unchecked
 from benchmarks.soak.threads import hammer
+from runtime.sidecar import Sidecar
 
 SHARE = 1 / 20
 PICTURE_MIB = 320 * 240 * 3 / 2**20
@@ -58,10 +60,21 @@ def test_the_check_of_memory_finds_a_leak(centroid_onnx, monkeypatch):
     assert growth.steady_mib_per_10k == pytest.approx(10_000 * 0.2 * PICTURE_MIB, rel=0.3)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_changed_artifacts_are_refused_before_the_engine_sees_them(centroid_artifacts, engine):
-    count = round(1000 * SHARE)
-    assert count_refused(centroid_artifacts[engine], count) == count
+@pytest.fixture(scope="module")
+def sealed_artifacts(centroid_artifacts, tmp_path_factory):
+    """Engine -> artifact; of Core ML a folder with a package's files, which no engine is to see."""
+    package = tmp_path_factory.mktemp("coreml") / "pose.mlpackage"
+    for name in ("Manifest.json", "Data/com.apple.CoreML/model.mlmodel", "Data/com.apple.CoreML/weights/weight.bin"):
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_bytes(np.random.default_rng(len(name)).bytes(5000))
+    return centroid_artifacts | {"coreml": write_sidecar(package)}
+
+
+@pytest.mark.parametrize("engine", [*ENGINES, "coreml"])
+def test_changed_artifacts_are_refused_before_the_engine_sees_them(sealed_artifacts, engine):
+    count, path = round(1000 * SHARE), sealed_artifacts[engine]
+    Sidecar.read(path).verify(path)  # unchanged, it is not refused
+    assert count_refused(path, count) == count
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -95,7 +108,11 @@ class WrongPose:
             raise TypeError("unhashable")
         result = self.pose(image, boxes)
         keypoints_xy = result.keypoints_xy
-        if self.fault == "swaps red and blue":
+        if self.fault == "answers for another box":
+            result.boxes_xyxy[:] = result.boxes_xyxy[:1]
+        elif self.fault == "scores another key point":
+            result.scores[:] = result.scores[:, ::-1].copy()
+        elif self.fault == "swaps red and blue":
             keypoints_xy[:] = keypoints_xy[:, ::-1].copy()
         elif self.fault == "is a crop's pixel off":
             boxes_wh = result.boxes_xyxy[:, 2:] - result.boxes_xyxy[:, :2]
@@ -111,6 +128,8 @@ class WrongPose:
         "refuses with another exception",
         "swaps red and blue",
         "is a crop's pixel off",
+        "answers for another box",
+        "scores another key point",
     ],
 )
 def test_the_check_of_arguments_finds_faults(centroid_onnx, fault):

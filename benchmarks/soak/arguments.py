@@ -1,7 +1,7 @@
 """`Pose.__call__` with any arguments: the right answer, or a ValueError that names the argument.
 
-The network is the centroid model of the tests, whose answer a slow loop can compute: so a wrong crop, a swapped channel
-or a shifted pixel shows.
+The network is the centroid model of the tests, whose answer a slow loop can compute: so a wrong crop, box or score, a
+swapped channel or a shifted pixel shows.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from runtime.geometry import MAX_COORDINATE_PX
 
 CROP_WH = (48, 64)
 TOLERANCE = 0.01  # of the crop's side: OpenCV cuts with fixed-point weights
+SCORE_TOLERANCE = 0.035  # those weights are 1/64 px off in both directions, and levels are rounded
 LEAST_LIGHT = 2.0  # mean of a channel in the crop, under which its centroid is not well defined
 MAX_EXAMPLE_SIDE = 60
 OTHER_DTYPES = ["float32", "float64", "int8", "int64", "bool", "complex64", "O", "U3", "u1"]
@@ -104,8 +105,12 @@ def legal_rows(given_boxes: Any, width: int, height: int) -> list[list[float]] |
     return rows
 
 
-def expected_keypoints(image: np.ndarray, row: list[float], padding: float) -> np.ndarray:
-    """Centroids (3, 2) of red, green and blue in image px, NaN where a channel is dark: sampled pixel by pixel."""
+def expected_pose(image: np.ndarray, row: list[float], padding: float) -> tuple[np.ndarray, np.ndarray]:
+    """Of red, green and blue, sampled pixel by pixel.
+
+    Returns:
+        centroids (3, 2) in image px, NaN where a channel is dark; their brightest pixels (3,) in [0, 1].
+    """
     pixels = image if image.ndim == 3 else image[:, :, None]
     pixels = (pixels >> 8 if pixels.dtype == np.uint16 else pixels).astype(np.float64)
     pixels = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels[:, :, :3]
@@ -115,12 +120,12 @@ def expected_keypoints(image: np.ndarray, row: list[float], padding: float) -> n
     left, top = (x1 + x2) / 2 - width / 2, (y1 + y2) / 2 - width * CROP_WH[1] / CROP_WH[0] / 2
     xs, ys = left + (np.arange(CROP_WH[0]) + 0.5) * step, top + (np.arange(CROP_WH[1]) + 0.5) * step
     crop = sample(pixels, xs - 0.5, ys - 0.5)
-    found = np.full((3, 2), np.nan)
+    keypoints_xy = np.full((3, 2), np.nan)
     for point, channel in enumerate((2, 1, 0)):
         light = crop[:, :, channel]
         if light.mean() >= LEAST_LIGHT:
-            found[point] = [(light.sum(0) * xs).sum() / light.sum(), (light.sum(1) * ys).sum() / light.sum()]
-    return found
+            keypoints_xy[point] = [(light.sum(0) * xs).sum() / light.sum(), (light.sum(1) * ys).sum() / light.sum()]
+    return keypoints_xy, crop.max(axis=(0, 1))[::-1] / 255
 
 
 def sample(pixels: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -166,10 +171,12 @@ def check_arguments(pose: runtime.Pose, cases: int, shrink: bool = True) -> None
             image.shape[1],
             image.shape[0],
         )
-        for row, found in zip(rows, result.keypoints_xy, strict=True):
-            expected = expected_keypoints(image, row, pose.sidecar.padding)
+        assert result.boxes_xyxy.tolist() == np.array(rows, dtype=np.float32).reshape(-1, 4).tolist()
+        for row, found, scores in zip(rows, result.keypoints_xy, result.scores, strict=True):
+            expected, expected_scores = expected_pose(image, row, pose.sidecar.padding)
             width = max(row[2] - row[0], (row[3] - row[1]) * CROP_WH[0] / CROP_WH[1]) * pose.sidecar.padding
             distances = np.abs(found - expected) / (width * np.array([1, CROP_WH[1] / CROP_WH[0]]))
             assert not (distances > TOLERANCE).any(), f"{found} instead of {expected}"
+            assert np.abs(scores - expected_scores).max() <= SCORE_TOLERANCE, f"{scores} instead of {expected_scores}"
 
     check()

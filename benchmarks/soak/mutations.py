@@ -88,7 +88,8 @@ def count_refused(path: Path, count: int, seed: int = 0) -> int:
 def try_unchecked(path: Path, count: int, seed: int = 0) -> dict[str, int]:
     """What became of `count` mutants that nobody checked: works, refused, crashed, hung, other exception."""
     command = [sys.executable, "-m", "benchmarks.soak.mutations", str(path), str(count), str(seed)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
+    paths = os.pathsep.join(filter(None, [os.getenv("PYTHONPATH"), *sys.path]))
+    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     child = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, errors="replace")
     if child.returncode != 0:
         raise RuntimeError(f"{' '.join(command)}: {child.stderr[-2000:]}")

@@ -127,7 +127,7 @@ def _person(path: Path, arrays: dict[str, NDArray[np.generic]], row: int) -> Per
     ends, rows = arrays["ends"], arrays["rows"][row].astype(np.float64)  # (K, 4)
     encoded = arrays["pictures"][0 if row == 0 else ends[row - 1] : ends[row]].tobytes()
     beside_ends = arrays["beside_ends"]
-    beside = arrays["beside"][0 if row == 0 else beside_ends[row - 1] : beside_ends[row]]
+    beside = arrays["beside"][0 if row == 0 else beside_ends[row - 1] : beside_ends[row]].astype(np.float64)
     return Person(
         image_path=PictureInMemory(f"{path.name}#{row}", encoded),
         image_id=row,
