@@ -19,6 +19,7 @@ GAP_S, GAP_INTERVALS = 0.5, 4  # time stamps that jump by more than both are a g
 HOLE_INTERVALS = 2.5  # time stamps that jump by more leave out a frame or two
 FEW_FRAMES = 2  # that many videos announce too many
 EARLY_SHARE, EARLY_S = 0.1, 10.0  # of the announced length; whole films lack less, when they were trimmed or sound on
+SLOWEST_FPS, FASTEST_FPS = 1 / 60, 1000.0  # a frame a minute is not nonsense
 COUNTED_ONLY = ".avi"  # without time stamps: frames that are missing in its middle are missing at its end
 
 log = logging.getLogger(__name__)
@@ -157,4 +158,4 @@ def too_large_to_read(capture: cv2.VideoCapture) -> str:
 def fps_of(capture: cv2.VideoCapture) -> float:
     """Frames per second that a capture announces, or DEFAULT_FPS where that is nonsense."""
     fps = capture.get(cv2.CAP_PROP_FPS)
-    return fps if 1 <= fps <= 1000 else DEFAULT_FPS
+    return fps if SLOWEST_FPS <= fps <= FASTEST_FPS else DEFAULT_FPS

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import dots_image, write_centroid_onnx
 from photographs import write_data_set
 
 from runtime.errors import InputError
@@ -76,7 +77,7 @@ def test_variants_of_a_checkpoint(checkpoint, data):
     assert list(variants) == [
         "as it is",
         "flip test",
-        "whole picture",
+        "whole picture as one crop",
         "1 decoder layer",
         "2 decoder layers",
         "crops of 128x160",
@@ -86,6 +87,18 @@ def test_variants_of_a_checkpoint(checkpoint, data):
     model, crops = CheckpointPredictor(checkpoint).model, torch.rand(1, 3, 128, 96) * 255
     layers = variants["2 decoder layers"].open().model(crops).per_layer
     assert torch.equal(layers, model(crops).per_layer[:2])
+
+
+def test_an_artifact_looks_for_a_person_by_itself(tmp_path):
+    """The dots of one picture; nobody on a black one."""
+    variants = variants_of(write_centroid_onnx(tmp_path / "pose.onnx"))
+    assert [v.name for v in variants[2:]] == ["whole picture as one crop", "found in the picture"]
+    dots = np.array([[300.0, 160], [280, 230], [330, 240]])
+    predictor, boxes = variants[-1].open(), np.array([[0.0, 0, 9, 9]] * 2)
+    keypoints_xy, scores = predictor(dots_image((480, 360), dots, radius=12), boxes)
+    assert keypoints_xy.shape == (2, 3, 2) and np.abs(keypoints_xy - dots).max() < 2 and scores.min() > 0.5
+    keypoints_xy, scores = predictor(np.zeros((360, 480, 3), np.uint8), boxes)
+    assert keypoints_xy.shape == (2, 3, 2) and not scores.any()
 
 
 def test_sizes_that_cannot_be(checkpoint):
@@ -103,7 +116,7 @@ def test_the_report_sets_models_side_by_side(tmp_path, checkpoint, data, capsys)
     report = json.loads((tmp_path / "q" / "quality.json").read_text())
     names = [(row["model"], row["variant"]) for row in report["rows"]]
     assert names[:2] == [("model.safetensors", "as it is"), ("model.safetensors", "flip test")]
-    assert names[-3:] == [("rival.safetensors", way) for way in ("as it is", "flip test", "whole picture")]
+    assert names[-3:] == [("rival.safetensors", way) for way in ("as it is", "flip test", "whole picture as one crop")]
     first = report["rows"][0]
     expected, _ = evaluate(CheckpointPredictor(checkpoint), DataSpec.parse(data), "pck", 0.1)
     assert first["pck0.1"] == expected["value"] and first["pck0.1_per_keypoint"] == expected["per_keypoint"]

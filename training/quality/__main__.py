@@ -3,7 +3,8 @@
     python -m training.quality models/edge-s.safetensors --data ann.json:images:901-1000 --output quality
     python -m training.quality runs/a/best.safetensors pose.onnx pose-int8.onnx --data ann.json:images --sizes 128,160
 
-Every model answers as it is, with the flip test, and without boxes, on the whole picture; a TFPose checkpoint also with
+Every model answers as it is, with the flip test, and without boxes, the whole picture being one crop; an artifact also
+looks for one person by itself (`Pose.find`, dozens of runs for each picture), a TFPose checkpoint answers with
 fewer decoder layers and on crops of other --sizes. Several models stand side by side: precisions of one, or rivals
 trained with --network on one backbone. All other crops come from the true boxes. The output folder gets quality.md,
 quality.json and reliability.png.

@@ -12,7 +12,7 @@ import numpy as np
 
 from runtime.errors import InputError
 from tfpose_edge import TFPose
-from training.evaluate import open_predictor
+from training.evaluate import ArtifactPredictor, open_predictor
 from training.predictor import Array, CheckpointPredictor, FlipTest, Predictor
 from training.row import keep_layers
 
@@ -25,7 +25,7 @@ class Variant(NamedTuple):
 
 
 class WholePicture:
-    """A predictor that is not told where people are: each of them is looked for in the whole picture."""
+    """A predictor that is not told where people are: its one crop is the whole picture, whom it shows is everybody."""
 
     def __init__(self, predictor: Predictor) -> None:
         self.predictor, self.names = predictor, predictor.names
@@ -37,11 +37,27 @@ class WholePicture:
         return np.repeat(keypoints_xy, len(boxes_xyxy), 0), np.repeat(scores, len(boxes_xyxy), 0)
 
 
+class FoundInPicture:
+    """An artifact that looks for one person by itself, with `Pose.find`; where it finds nobody, the scores are 0."""
+
+    def __init__(self, predictor: ArtifactPredictor) -> None:
+        self.pose, self.names = predictor.pose, predictor.names
+
+    def __call__(self, image_bgr: Array, boxes_xyxy: Array) -> tuple[Array, Array]:
+        """As `Predictor`; the boxes say only how many people there are."""
+        found = self.pose.find(image_bgr)
+        keypoints_xy, scores = np.zeros((1, len(self.names), 2)), np.zeros((1, len(self.names)))
+        if len(found):
+            keypoints_xy, scores = found.keypoints_xy[:1].astype(np.float64), found.scores[:1]
+        return np.repeat(keypoints_xy, len(boxes_xyxy), 0), np.repeat(scores, len(boxes_xyxy), 0)
+
+
 def variants_of(path: Path, sizes_wh: Sequence[tuple[int, int]] = ()) -> list[Variant]:
     """What can be asked of a model.
 
     Args:
-        path: a checkpoint (also of a rival) or an artifact. Layers and sizes are a TFPose checkpoint's alone.
+        path: a checkpoint (also of a rival) or an artifact. Layers and sizes are a TFPose checkpoint's alone, the
+            search for a person an artifact's.
         sizes_wh: crops (width, height) px, multiples of 32; the checkpoint's own size is its plain answer.
     Raises:
         InputError: a results file, or a size that the network cannot have.
@@ -51,8 +67,10 @@ def variants_of(path: Path, sizes_wh: Sequence[tuple[int, int]] = ()) -> list[Va
     found = [
         Variant("as it is", lambda: plain),
         Variant("flip test", lambda: FlipTest(plain)),
-        Variant("whole picture", lambda: WholePicture(plain)),
+        Variant("whole picture as one crop", lambda: WholePicture(plain)),
     ]
+    if isinstance(plain, ArtifactPredictor):
+        return [*found, Variant("found in the picture", lambda: FoundInPicture(plain))]
     if not isinstance(plain, CheckpointPredictor) or not isinstance(plain.model, TFPose):
         return found
     layers = range(1, plain.model.config.num_decoder_layers)
