@@ -46,7 +46,8 @@ class FoundInPicture:
     def __call__(self, image_bgr: Array, boxes_xyxy: Array) -> tuple[Array, Array]:
         """As `Predictor`; the boxes say only how many people there are."""
         found = self.pose.find(image_bgr)
-        keypoints_xy, scores = np.zeros((1, len(self.names), 2)), np.zeros((1, len(self.names)))
+        keypoints_xy: Array = np.zeros((1, len(self.names), 2))
+        scores: Array = np.zeros((1, len(self.names)))
         if len(found):
             keypoints_xy, scores = found.keypoints_xy[:1].astype(np.float64), found.scores[:1]
         return np.repeat(keypoints_xy, len(boxes_xyxy), 0), np.repeat(scores, len(boxes_xyxy), 0)
