@@ -158,7 +158,7 @@ def test_one_process_that_must_stop_stops_all(mean, stops):
 def test_the_echo_of_ctrl_c_is_no_second_one(after_s, ends, monkeypatch):
     """torchrun passes on what the terminal has told its processes already: they would end without saving."""
     clock = iter([100.0, 100.0 + after_s])
-    monkeypatch.setattr("training.session.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("training.session.time", SimpleNamespace(monotonic=lambda: next(clock)))  # no other's clock
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores Ctrl-C
     session = SimpleNamespace(interrupted=False)
     expected = pytest.raises(KeyboardInterrupt) if ends else contextlib.nullcontext()

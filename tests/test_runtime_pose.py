@@ -279,7 +279,7 @@ def test_find_is_stateless_and_answers_the_pictures_of_a_folder(centroid_onnx, t
 def test_packaged_models_have_names():
     with runtime.Pose("tiny", threads=1) as pose:
         assert pose.path == runtime.pose.MODELS_DIR / "tiny.onnx"
-    with pytest.raises(runtime.ModelFileError, match="no packaged model; those are edge-s, tiny"):
+    with pytest.raises(runtime.ModelFileError, match="no packaged model; those are edge-n, edge-s, tiny"):
         runtime.Pose("tinyy")
     with pytest.raises(runtime.ModelFileError, match=r"the extension is '\.safetensors', .*python -m converters"):
         runtime.Pose("model.safetensors")
