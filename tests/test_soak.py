@@ -109,7 +109,7 @@ class WrongPose:
         result = self.pose(image, boxes)
         keypoints_xy = result.keypoints_xy
         if self.fault == "answers for another box":
-            result.boxes_xyxy += 1
+            result.boxes_xyxy[:] += 1
         elif self.fault == "scores another key point":
             result.scores[:] = result.scores[:, ::-1].copy()
         elif self.fault == "swaps red and blue":
