@@ -124,10 +124,8 @@ def _moved(boxes_xyxy: Array, low: Array, factor: Array) -> Array:
 
 
 def _person(path: Path, arrays: dict[str, NDArray[np.generic]], row: int) -> Person:
-    ends, rows = arrays["ends"], arrays["rows"][row].astype(np.float64)  # (K, 4)
-    encoded = arrays["pictures"][0 if row == 0 else ends[row - 1] : ends[row]].tobytes()
-    beside_ends = arrays["beside_ends"]
-    beside = arrays["beside"][0 if row == 0 else beside_ends[row - 1] : beside_ends[row]].astype(np.float64)
+    rows = arrays["rows"][row].astype(np.float64)  # (K, 4)
+    encoded = _piece(arrays["pictures"], arrays["ends"], row).tobytes()
     return Person(
         image_path=PictureInMemory(f"{path.name}#{row}", encoded),
         image_id=row,
@@ -137,5 +135,10 @@ def _person(path: Path, arrays: dict[str, NDArray[np.generic]], row: int) -> Per
         named=rows[:, 3] > 0,
         box_xyxy=arrays["boxes"][row],
         area=float(arrays["areas"][row]),
-        beside_xyxy=beside,
+        beside_xyxy=_piece(arrays["beside"], arrays["beside_ends"], row).astype(np.float64),
     )
+
+
+def _piece(joined: NDArray[np.generic], ends: NDArray[np.generic], row: int) -> NDArray[np.generic]:
+    """Piece `row` of pieces that lie one after the other, given where each ends."""
+    return joined[ends[row - 1] if row else 0 : ends[row]]
