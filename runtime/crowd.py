@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from runtime.detections import Detect
-from runtime.following import Estimate, choose
+from runtime.following import Estimate
 from runtime.geometry import Image
 from runtime.identities import Identities
 from runtime.results import PoseResult
@@ -29,7 +29,7 @@ class Crowd:
         self, estimate: Estimate, detect: Detect, detect_every: int, identities: Identities, sigmas: Sequence[float]
     ) -> None:
         self._estimate, self._detect, self._detect_every = estimate, detect, detect_every
-        self._identities, self._sigmas = identities, sigmas
+        self._identities, self._sigmas = identities, np.array(sigmas)
         self._frames = 0
         self.boxes_xyxy: Box = np.zeros((0, 4))  # px, of those who are followed
 
@@ -41,24 +41,27 @@ class Crowd:
         detect_ms = (time.perf_counter() - started) * 1000
         self._frames += 1
         result = self._estimate(image, self.boxes_xyxy)
-        rows, boxes = self._followed(result)
-        result = choose(result, rows)
-        ids = self._identities.assign(result.keypoints_xy, result.scores, boxes, time_s)
-        self.boxes_xyxy = boxes
-        return replace(result, ids=ids, timing_ms={"detect": detect_ms, **result.timing_ms})
+        rows, self.boxes_xyxy = self._followed(result)
+        keypoints_xy, scores = result.keypoints_xy[rows], result.scores[rows]
+        return replace(
+            result,
+            keypoints_xy=keypoints_xy,
+            scores=scores,
+            boxes_xyxy=result.boxes_xyxy[rows],
+            ids=self._identities.assign(keypoints_xy, scores, self.boxes_xyxy, time_s),
+            timing_ms={"detect": detect_ms, **result.timing_ms},
+        )
 
-    def _followed(self, result: PoseResult) -> tuple[np.ndarray, Box]:
-        """Rows (M,) of those who are not lost and not there twice, and their next boxes (M, 4) px."""
-        rows: list[int] = []
-        boxes: list[Box] = []
-        alike = similarities(result.keypoints_xy, result.keypoints_xy, self._sigmas) > SAME_POSE_OKS  # (N, N)
-        for row in np.argsort(-result.scores.mean(axis=1), kind="stable").tolist():  # the surest first
+    def _followed(self, result: PoseResult) -> tuple[list[int], Box]:
+        """Rows of those who are not lost and not there twice, and their next boxes (M, 4) px."""
+        boxes: dict[int, Box] = {}  # by row, the surest first
+        alike = (similarities(result.keypoints_xy, result.keypoints_xy, self._sigmas) > SAME_POSE_OKS).tolist()
+        for row in np.argsort(-result.scores.mean(axis=1), kind="stable").tolist():
             found = box_around(result.keypoints_xy[row], result.scores[row], result.image_size_wh)
-            if found is not None and not alike[np.array(rows, dtype=int), row].any():
-                rows.append(row)
-                boxes.append(glide(self.boxes_xyxy[row], found))
-        order = np.argsort(rows).astype(np.int64)
-        return np.array(rows, dtype=np.int64)[order], np.array(boxes).reshape(-1, 4)[order]
+            if found is not None and not any(alike[surer][row] for surer in boxes):
+                boxes[row] = glide(self.boxes_xyxy[row], found)
+        rows = sorted(boxes)
+        return rows, np.array([boxes[row] for row in rows]).reshape(-1, 4)
 
 
 def merge(followed: Box, detected: Box) -> Box:

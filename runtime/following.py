@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from runtime.geometry import Image
 from runtime.identities import Identities
@@ -77,7 +76,7 @@ class OnePerson:
         """Look where the person was last, and elsewhere while that is in doubt."""
         elsewhere = [] if self._is_sure else self._next_windows((image.shape[1], image.shape[0]), WHILE_IN_DOUBT)
         looks = self._estimate(image, np.stack([box_xyxy, *elsewhere]))
-        result, found, score = choose(looks, np.array([0])), _box(looks, 0), float(looks.scores[0].mean())
+        result, found, score = first_persons(looks, 1), _box(looks, 0), float(looks.scores[0].mean())
         if found is None or score < self._lost_below:
             self._last = box_xyxy
             return add_times(self._search_on(image), result)
@@ -103,7 +102,7 @@ class OnePerson:
             if self.box_xyxy is not None:
                 break
         self._is_searching, self._is_sure = self.box_xyxy is None, True
-        return nobody(wide) if self._is_searching else wide
+        return first_persons(wide, 0) if self._is_searching else wide
 
     def _look_at(self, image: Image, places: list[Box]) -> PoseResult:
         """All places (4,) px, some at a time: memory for crops is kept."""
@@ -191,12 +190,9 @@ def windows(
     return boxes
 
 
-def nobody(result: PoseResult) -> PoseResult:
-    """The result without its persons."""
-    return choose(result, np.zeros(0, dtype=np.int64))
-
-
-def choose(result: PoseResult, rows: NDArray[np.int64]) -> PoseResult:
-    """These persons of a result, in this order, without ids."""
-    chosen = {name: getattr(result, name)[rows] for name in ("keypoints_xy", "scores", "boxes_xyxy")}
-    return replace(result, **chosen, ids=None)
+def first_persons(result: PoseResult, count: int) -> PoseResult:
+    """A result of so many persons, those in front; the result itself where it has no others."""
+    if len(result) == count:
+        return result
+    fields = ("keypoints_xy", "scores", "boxes_xyxy")
+    return replace(result, **{name: getattr(result, name)[:count] for name in fields})

@@ -62,7 +62,7 @@ class PoseIdentities:
     """The most alike poses of two frames are one person, by OKS; then the most overlapping boxes. Ids count from 1."""
 
     def __init__(self, sigmas: Sequence[float]) -> None:
-        self.sigmas = sigmas
+        self.sigmas = np.array(sigmas)
         self.known: list[_Known] = []
         self._memory = Memory(MEMORY_S)
         self._last = 0
@@ -70,29 +70,31 @@ class PoseIdentities:
     def assign(self, keypoints_xy: Points, scores: Points, boxes_xyxy: Box, time_s: float) -> Ids:
         """Ids (N,) of these persons; who resembles nobody who is remembered gets a new one."""
         limit_s = self._memory.limit_s(time_s)
-        self.known = [one for one in self.known if time_s - one.time_s <= limit_s]
-        ids = np.zeros(len(keypoints_xy), dtype=np.int64)
-        if self.known and len(ids):
-            poses = similarities(np.stack([one.keypoints_xy for one in self.known]), keypoints_xy, self.sigmas)
-            self._match(ids, poses, SAME_PERSON_OKS)
-            if not ids.all():
-                boxes = overlaps(np.stack([one.box_xyxy for one in self.known]), boxes_xyxy)
-                self._match(ids, boxes, SAME_PERSON_OVERLAP)
-        for row in np.flatnonzero(ids == 0):
-            self._last += 1
-            ids[row] = self._last
-        seen = zip(ids.tolist(), keypoints_xy, boxes_xyxy, strict=True)
-        forgotten = [one for one in self.known if one.identity not in ids]
+        known = [one for one in self.known if time_s - one.time_s <= limit_s]
+        ids = [0] * len(keypoints_xy)
+        for row, column in self._pairs(known, keypoints_xy, boxes_xyxy):
+            ids[column] = known[row].identity
+        for column, identity in enumerate(ids):
+            if not identity:
+                self._last += 1
+                ids[column] = self._last
+        seen = zip(ids, keypoints_xy, boxes_xyxy, strict=True)
+        forgotten = [one for one in known if one.identity not in ids]
         self.known = [*forgotten, *(_Known(identity, pose, box, time_s) for identity, pose, box in seen)]
-        return ids
+        return np.array(ids, dtype=np.int64)
 
-    def _match(self, ids: Ids, likeness: NDArray[np.float64], least: float) -> None:
-        """Fill in ids that are still 0, with identities that are still free."""
-        likeness = likeness.copy()
-        likeness[[one.identity in ids for one in self.known]] = -1
-        likeness[:, ids > 0] = -1
-        for row, column in matches(likeness, least):
-            ids[column] = self.known[row].identity
+    def _pairs(self, known: list[_Known], keypoints_xy: Points, boxes_xyxy: Box) -> list[tuple[int, int]]:
+        """Who of the known is who of those seen, as (row, column), each at most once."""
+        most = min(len(known), len(keypoints_xy))
+        if not most:
+            return []
+        poses = similarities(np.array([one.keypoints_xy for one in known]), keypoints_xy, self.sigmas)
+        pairs = matches(poses, SAME_PERSON_OKS)
+        if len(pairs) < most:
+            boxes = overlaps(np.array([one.box_xyxy for one in known]), boxes_xyxy)
+            boxes[[row for row, _ in pairs]] = boxes[:, [column for _, column in pairs]] = -1  # who has been found
+            pairs += matches(boxes, SAME_PERSON_OVERLAP)
+        return pairs
 
 
 class ByteTrackIdentities:

@@ -204,8 +204,9 @@ class Pose:
             if keypoints.shape != (*expected, 2) or scores.shape != expected:
                 given = f"key points {keypoints.shape} and scores {scores.shape}"
                 raise ModelFileError(f"{self.path}: gives {given}, its sidecar says (batch, key points) = {expected}")
-        keypoints = np.concatenate([np.zeros((0, expected[1], 2), np.float32), *(one for one, _ in outputs)])
-        scores = np.concatenate([np.zeros((0, expected[1]), np.float32), *(one for _, one in outputs)])
+        if not outputs:
+            return np.zeros((0, expected[1], 2), np.float32), np.zeros((0, expected[1]), np.float32)
+        keypoints, scores = (np.concatenate(parts, dtype=np.float32) for parts in zip(*outputs, strict=True))
         if not (np.isfinite(keypoints).all() and np.isfinite(scores).all()):
             raise ModelFileError(f"{self.path}: gives key points or scores that are not finite")
         return keypoints[:num_boxes], scores[:num_boxes]

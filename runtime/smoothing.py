@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ SHORTEST_STEP_S = 1e-3  # frames whose time stamps do not move on
 MIN_SIZE_PX = 1.0
 
 Points = NDArray[np.float64]
+Rate = TypeVar("Rate", float, Points)
 
 
 @dataclass(frozen=True)
@@ -95,10 +97,10 @@ class PersonFilter:
         return self.smoothed
 
 
-def share_of_new(cutoff_hz: Points | float, seconds: float) -> Points:
+def share_of_new(cutoff_hz: Rate, seconds: float) -> Rate:
     """Weight of the new value in a first-order low-pass filter, for a step of `seconds`."""
-    turns = 2 * math.pi * seconds * np.asarray(cutoff_hz, dtype=np.float64)
-    return turns / (turns + 1)  # type: ignore[no-any-return]
+    turns = 2 * math.pi * seconds * cutoff_hz
+    return turns / (turns + 1)
 
 
 def person_size_px(points: Points) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,11 +22,12 @@ def box_around(keypoints_xy: Points, scores: Points, image_size_wh: tuple[int, i
 
     None when the person is lost: too few confident key points, or a box too small to be a person.
     """
-    confident = scores >= CONFIDENT_SCORE
-    if np.count_nonzero(confident) < MIN_CONFIDENT_SHARE * len(scores):
+    pairs = zip(keypoints_xy.tolist(), scores.tolist(), strict=True)  # lists: faster than arrays of a few numbers
+    points = [point for point, score in pairs if score >= CONFIDENT_SCORE]
+    if not points or len(points) < MIN_CONFIDENT_SHARE * len(scores):
         return None
-    points = keypoints_xy[confident]
-    (x1, y1), (x2, y2) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+    xs, ys = zip(*points, strict=True)
+    x1, y1, x2, y2 = min(xs), min(ys), max(xs), max(ys)
     margin = MARGIN * max(x2 - x1, y2 - y1)
     x1, y1 = max(x1 - margin, 0.0), max(y1 - margin, 0.0)
     x2, y2 = min(x2 + margin, image_size_wh[0]), min(y2 + margin, image_size_wh[1])
@@ -66,15 +65,17 @@ def overlaps(first: Box, second: Box) -> NDArray[np.float64]:
     return shares
 
 
-def similarities(first: Points, second: Points, sigmas: Sequence[float]) -> NDArray[np.float64]:
+def similarities(first: Points, second: Points, sigmas: NDArray[np.float64]) -> NDArray[np.float64]:
     """OKS of each pose (M, K, 2) with each of (N, K, 2), all points counted alike: (M, N).
 
     The scale is the root of the area of the box around the first pose's points, as in COCO's `area` of a person.
     """
-    squared = ((first[:, None].astype(np.float64) - second[None]) ** 2).sum(axis=3)  # (M, N, K)
-    areas = np.maximum(np.ptp(first, axis=1).astype(np.float64).prod(axis=1), 1.0)  # (M,)
-    variances = (2 * np.asarray(sigmas, dtype=np.float64)) ** 2
-    return np.exp(-squared / (2 * variances * areas[:, None, None])).mean(axis=2)  # type: ignore[no-any-return]
+    difference = np.subtract(first[:, None], second[None], dtype=np.float64)  # (M, N, K, 2)
+    squared = np.einsum("mnkc,mnkc->mnk", difference, difference)
+    sides = first.max(axis=1).astype(np.float64) - first.min(axis=1)  # (M, 2)
+    areas = np.maximum(sides[:, 0] * sides[:, 1], 1.0)
+    variances = (2 * sigmas) ** 2  # (K,)
+    return np.exp(squared / (-2 * variances * areas[:, None, None])).sum(axis=2) / len(variances)  # type: ignore[no-any-return]
 
 
 def matches(likeness: NDArray[np.float64], least: float) -> list[tuple[int, int]]:

@@ -79,7 +79,7 @@ def slow_oks(first, second, sigmas):
 
 def test_similarity_is_cocos_oks():
     rng = np.random.default_rng(1)
-    sigmas = (0.026, 0.079, 0.107, 0.06)
+    sigmas = np.array([0.026, 0.079, 0.107, 0.06])
     first = np.float32(POINTS + rng.normal(0, 9, (3, 4, 2)))
     second = np.float32(POINTS + rng.normal(0, 9, (2, 4, 2)))
     expected = [[slow_oks(a.astype(float), b.astype(float), sigmas) for b in second] for a in first]
