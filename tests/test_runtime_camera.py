@@ -6,11 +6,9 @@ import gc
 import logging
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import count, islice, pairwise
+from itertools import islice, pairwise
 
 import cv2
-import numpy as np
 import pytest
 from cameras import FakeCamera, FakeCapture
 
@@ -158,35 +156,6 @@ def test_a_camera_that_is_not_there_is_named(plug_in):
         open_source("3")
 
 
-def test_a_stream_that_does_not_answer_is_an_error_in_time(plug_in, monkeypatch):
-    monkeypatch.setattr(camera_module, "FIRST_FRAME_S", 0.3)
-    monkeypatch.setattr(cv2, "VideoCapture", lambda *args: time.sleep(1000))
-    with pytest.raises(InputError, match="rtsp://nobody/x: the stream cannot be opened"):
-        open_source("rtsp://nobody/x")
-
-
-def test_a_url_of_a_video_is_a_video(moving_dots):
-    clip, truth = moving_dots
-    with open_source(f"file://{clip}") as source:
-        assert source.kind == "video" and len(list(source)) == len(truth)
-
-
-def test_a_url_of_a_file_is_that_file(tmp_path):
-    encoded = cv2.imencode(".png", np.zeros((16, 16, 3), np.uint8))[1].tobytes()
-    (tmp_path / "a #1?.png").write_bytes(encoded)
-    (tmp_path / "big.png").write_bytes(encoded[:16] + (9000).to_bytes(4, "big") * 2 + encoded[24:])
-    for name in ("a #1?.png", "a%20%231%3f.png"):
-        with open_source(f"FILE://localhost{tmp_path}/{name}") as source:
-            assert source.kind == "image" and [frame.image.shape for frame in source] == [(16, 16, 3)]
-    with open_source(f"file://{tmp_path}") as source:
-        assert source.kind == "folder"
-    with (
-        open_source(f"file://{tmp_path}/big.png") as source,
-        pytest.raises(InputError, match=r"big\.png: has 9000 x 9000 px, legal are 64 megapixels at most"),
-    ):
-        list(source)
-
-
 @pytest.fixture
 def announce(monkeypatch):
     """Let fake cameras announce frames with sides of so many px."""
@@ -246,56 +215,6 @@ def test_who_is_called_back_need_not_hold_the_camera(plug_in, centroid_onnx):
     runtime.Pose(centroid_onnx, threads=1).live(0, lambda frame: seen.append(frame.time_s) or frame.time_s < 0.5)
     gc.collect()
     assert not others(before, 3.0) and seen[-1] >= 0.5 and fake.released == fake.opened == 1
-
-
-class EndlessPictures(BaseHTTPRequestHandler):
-    """What network cameras give: JPEGs one after the other, in one answer that does not end."""
-
-    def do_GET(self):
-        self.send_response(200)
-        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=next")
-        self.end_headers()
-        for number in count():
-            encoded = cv2.imencode(".jpg", np.full((120, 160, 3), number % 200, np.uint8))[1].tobytes()
-            head = f"--next\r\nContent-Type: image/jpeg\r\nContent-Length: {len(encoded)}\r\n\r\n"
-            try:
-                self.wfile.write(head.encode() + encoded + b"\r\n")
-            except OSError:
-                return
-            time.sleep(0.02)
-
-    def log_message(self, *args):
-        """Says nothing."""
-
-
-def test_a_stream_is_read_live(monkeypatch):
-    monkeypatch.delenv("http_proxy", raising=False)  # FFmpeg would ask it for this machine's address, too
-    server = ThreadingHTTPServer(("127.0.0.1", 0), EndlessPictures)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://me:secret@127.0.0.1:{server.server_port}/stream.mjpg"
-    try:
-        with open_source(url) as source:
-            assert source.kind == "stream" and source.is_live
-            frames = list(islice(source, 20))
-    finally:
-        server.shutdown()
-        server.server_close()
-    assert all(frame.image.shape == (120, 160, 3) for frame in frames)
-    assert [frame.index for frame in frames] == sorted({frame.index for frame in frames})
-    assert {frame.name for frame in frames} == {url.replace("secret", "***")}
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("rtsp://host/a", "rtsp://host/a"),
-        ("rtsp://me:a:b@host:554/x?y=1", "rtsp://me:***@host:554/x?y=1"),
-        ("http://[", "http://["),
-    ],
-)
-def test_passwords_are_not_shown(url, shown):
-    assert camera_module.without_password(url) == shown
 
 
 def test_pauses_between_attempts_grow(plug_in, monkeypatch):
