@@ -272,6 +272,17 @@ def test_the_bar_is_drawn_on_a_terminal_only(monkeypatch, capsys):
         assert ("#" * 30 in text and "s left" in text) == is_terminal and (text.count("\r") == 5) == is_terminal
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems always have a display")
+def test_without_display_variables_no_window_is_tried():
+    environment = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    code = "from runtime.window import has_display; print(has_display())"
+    for extra, expected in (({}, "False"), ({"DISPLAY": ":987"}, "False")):
+        child = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, env=environment | extra, capture_output=True, text=True, check=True
+        )
+        assert child.stdout.strip() == expected
+
+
 @pytest.mark.skipif(shutil.which("xvfb-run") is None, reason="no virtual display here")
 def test_a_real_window_on_a_virtual_display(centroid_onnx, moving_dots, workplace):
     arguments = ["--model", str(centroid_onnx), "--threads", "1", "--source", str(moving_dots[0])]
