@@ -14,6 +14,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # benchmarks is a folder of the checkout, not an installed package
 
+import runtime  # noqa: E402
+from benchmarks import modes  # noqa: E402
 from benchmarks.steadiness import FPS, WARM_UP, jitter, lag, measure, smoothed  # noqa: E402
 from runtime.smoothing import Smoothing, person_size_px  # noqa: E402
 from training.data.rendered import render_clip  # noqa: E402
@@ -82,3 +84,29 @@ def test_the_benchmark_says_what_cannot_be_opened(tmp_path):
     command = [sys.executable, str(ROOT / "benchmarks" / "runtime.py"), "--starts", "0", "--model", "gone.onnx"]
     child = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert child.returncode == 3 and child.stderr.startswith("error: ") and "gone.onnx" in child.stderr
+
+
+def test_the_modes_are_told_apart(tmp_path, centroid_onnx, moving_dots, capsys):
+    clip, truth = moving_dots
+    arguments = [str(clip), "--model", str(centroid_onnx), "--pace", "50", "--json", str(tmp_path / "f.json")]
+    assert modes.main(arguments) == 0
+    figures = json.loads((tmp_path / "f.json").read_text())
+    assert list(figures) == ["calls", "video, smoothed", "video, as the network says", "live at 50"]
+    assert all(row["frames"] == 12 for row in figures.values())
+    assert [line[:28].rstrip() for line in capsys.readouterr().out.splitlines()] == list(figures)
+    steps = np.linalg.norm(np.diff(truth, axis=0), axis=2)[1:]
+    assert figures["video, as the network says"]["px_per_frame"] == pytest.approx(np.median(steps), abs=0.5)
+    assert figures["live at 50"]["answered"] + figures["live at 50"]["dropped"] == 12
+
+
+def test_trembling_is_what_steady_motion_has_not():
+    def seen(points, identity=1):
+        ones, ids = np.ones((1, 4), np.float32), np.array([identity])
+        return runtime.PoseResult(np.float32(points)[None], ones, ones, (), (), (1, 1), {}, ids)
+
+    start = np.arange(8.0).reshape(4, 2)
+    steady = [seen(start + np.array([3, 4]) * step) for step in range(5)]
+    assert modes.trembling(steady) == {"px_per_frame": 5.0, "second_difference_px": 0.0}
+    shaken = [seen(start + np.array([0, step % 2])) for step in range(5)]
+    assert modes.trembling(shaken) == {"px_per_frame": 1.0, "second_difference_px": 2.0}
+    assert modes.trembling([seen(start, identity) for identity in (1, 1, 2, 2, 1, 1)]) == {}
