@@ -59,7 +59,8 @@ class Camera(Source):
     def _next(self) -> Picture | None:
         """The newest picture, of a new connection if need be; None when closed."""
         while not self._closing.is_set():
-            picture = self.reader.newest(SILENCE_S if self.reader.number else FIRST_FRAME_S, EMPTY_S)
+            silence_s = SILENCE_S if self.reader.number else FIRST_FRAME_S
+            picture = self.reader.newest(silence_s, EMPTY_S)
             if picture is not None:
                 return picture
             if self._closing.is_set():
@@ -67,7 +68,7 @@ class Camera(Source):
             if self.reader.is_empty:
                 self._reconnect("no frames", "gives no more frames")
             else:
-                self._reconnect("blocked", f"gives no frame for {SILENCE_S} s")
+                self._reconnect("blocked", f"gives no frame for {silence_s:g} s")
         return None
 
     def _reconnect(self, fault: str, problem: str) -> None:

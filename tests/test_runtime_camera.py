@@ -88,6 +88,18 @@ def test_a_fault_is_noticed_reported_and_survived(plug_in, caplog, behaviour, fa
     assert fake.released == fake.opened  # nothing is left open
 
 
+def test_a_camera_that_has_not_started_is_given_longer(plug_in, caplog, monkeypatch):
+    monkeypatch.setattr(camera_module, "FIRST_FRAME_S", 2.0)
+    plug_in(("block", 1.8), ("ok", 60))
+    with open_source("0") as source:
+        assert next(iter(source)).index == 0 and not source.faults
+    monkeypatch.setattr(camera_module, "FIRST_FRAME_S", 0.5)
+    plug_in(("block", 1.0), ("ok", 60))
+    with open_source("0") as source:
+        next(iter(source))
+        assert source.faults["blocked"] >= 1 and "gives no frame for 0.5 s; opening it again" in caplog.text
+
+
 def test_a_read_that_never_returns_is_left_behind(plug_in):
     """The thread that hangs keeps its capture; the next connection works, and closing does not wait for it."""
     fake = plug_in(("ok", 0.3), ("hang", 0.5), ("ok", 60))
