@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import chain, repeat
-from urllib.parse import urlsplit
 
 import cv2
 
@@ -24,6 +24,7 @@ RETRY_S = 60.0  # how long a lost camera is looked for
 BACK_OFF_S = (0.25, 0.5, 1.0, 2.0, 4.0)  # between attempts; the last one repeats
 MAX_HANGING_READERS = 3  # threads of earlier attempts that still wait for an answer
 STREAM_TIMEOUT_MS = 5000
+PASSWORD = r"^([^:/]+://[^:/@]*:).*@"  # and what comes before it
 
 Opener = Callable[[], cv2.VideoCapture]
 
@@ -52,8 +53,9 @@ class Camera(Source):
         for picture in iter(self._next, None):
             started_s = started_s or picture.time_s
             size_wh = self._report_size(picture, size_wh)
+            is_frozen = self._is_frozen(picture)  # asked now: whoever gets the picture may draw on it
             yield RawFrame(self._first + picture.number, picture.time_s - started_s, self.name, picture.image)
-            if self._is_frozen(picture):
+            if is_frozen:
                 self._reconnect("picture frozen", f"shows the same picture for {FROZEN_S} s")
 
     def _next(self) -> Picture | None:
@@ -158,14 +160,11 @@ def open_stream(url: str, retry_s: float = RETRY_S) -> Source:
 
 
 def without_password(url: str) -> str:
-    """The URL as it may be shown: `rtsp://me:secret@host/` -> `rtsp://me:***@host/`."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:  # no URL: opening it will say so
-        return url
-    if not parts.password:
-        return url
-    return parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")).geturl()
+    """The URL as it may be shown: `rtsp://me:secret@host/` -> `rtsp://me:***@host/`.
+
+    All up to the last "@" is hidden: a password may hold what ends the host's part of a proper URL, such as "/" or "#".
+    """
+    return re.sub(PASSWORD, r"\1***@", url, flags=re.DOTALL)
 
 
 def connect(kind: str, name: str, opener: Opener, retry_s: float = RETRY_S) -> Camera | None:

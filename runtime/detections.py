@@ -34,7 +34,7 @@ def check_detections(found: Any, image_size_wh: tuple[int, int]) -> Detections:
         found = np.column_stack([found.boxes_xyxy, found.scores])
     try:
         rows = np.array([] if found is None else found, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"the detector gave no array (N, 4) of numbers: {error}") from error
     if rows.size == 0:
         rows = rows.reshape(0, 5)

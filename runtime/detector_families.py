@@ -44,7 +44,7 @@ class Preprocessing:
             raise InputError(f"Preprocessing.channels is {self.channels!r}, legal are rgb, bgr")
         for name in ("mean", "std"):
             given = getattr(self, name)
-            if not (len(given) == 3 and np.isfinite(given).all() and (name == "mean" or min(given) > 0)):
+            if not (is_three_numbers(given) and (name == "mean" or min(given) > 0)):
                 least = " above 0" if name == "std" else ""
                 raise InputError(f"Preprocessing.{name} is {given!r}, legal are three finite numbers{least}")
 
@@ -63,6 +63,14 @@ class Preprocessing:
         for channel, (plane, mean, std) in enumerate(zip(planes, self.mean, self.std, strict=True)):
             batch[0, channel] = (plane - np.float32(mean)) / np.float32(std)
         return batch, inner / image_wh, offset.astype(np.float64)
+
+
+def is_three_numbers(given: Any) -> bool:
+    """Whether it is a tuple, or another sequence, of three finite numbers."""
+    try:
+        return len(given) == 3 and bool(np.isfinite(np.asarray(given, dtype=np.float64)).all())
+    except (TypeError, ValueError):
+        return False
 
 
 class Family(NamedTuple):
@@ -124,6 +132,12 @@ def decode_detr(outputs: list[NDArray[Any]], size_wh: tuple[int, int], person: i
     return corners(in_px[:, :2], in_px[:, 2:]), scores
 
 
+def decode_rtdetr(outputs: list[NDArray[Any]], size_wh: tuple[int, int], person: int | None) -> tuple[Boxes, Boxes]:
+    """Labels (1, Q) as integers, boxes (1, Q, 4) as corners in px of the size that it was told, scores (1, Q)."""
+    labels, scores, boxes = (output[0] for output in sorted(outputs, key=lambda one: (one.ndim, one.dtype.kind != "i")))
+    return boxes.astype(np.float64), np.where(labels == (person or 0), scores, 0).astype(np.float64)
+
+
 IMAGENET_RGB = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
 IMAGENET_BGR = {"mean": (103.53, 116.28, 123.675), "std": (57.375, 57.12, 58.395)}
 UNIT: dict[str, Any] = {"std": (255.0, 255.0, 255.0)}
@@ -132,6 +146,9 @@ FAMILIES = (
     Family("yolox", "(1, cells, 5 + classes), offsets", Preprocessing("corner", "bgr"), decode_yolox, True),
     Family("yolox-decoded", "(1, cells, 5 + classes), px", Preprocessing("corner", "bgr"), decode_yolox_decoded, True),
     Family("rtmdet", "(1, N, 5) and (1, N)", Preprocessing("corner", "bgr", **IMAGENET_BGR), decode_detections, False),
+    Family(
+        "yolox-mmdeploy", '(1, N, 5) and (1, N), of a "yolox"', Preprocessing("corner", "bgr"), decode_detections, False
+    ),
     Family("yolo-end-to-end", "(1, N, 6)", Preprocessing("centre", "rgb", **UNIT), decode_end_to_end, False),
     Family("yolo", "(1, 4 + classes, cells)", Preprocessing("centre", "rgb", **UNIT), decode_yolo, True),
     Family(
@@ -141,11 +158,21 @@ FAMILIES = (
         decode_detr,
         False,
     ),
+    Family(
+        "rtdetr",
+        "(1, Q) of integers, (1, Q, 4) and (1, Q), px",
+        Preprocessing("stretch", "rgb", **UNIT),
+        decode_rtdetr,
+        False,
+    ),
 )
 
 
-def recognise(outputs: Sequence[NDArray[Any]], size_wh: tuple[int, int]) -> Family | None:
-    """The family whose outputs these are, by their shapes; None if it is none of them."""
+def recognise(outputs: Sequence[NDArray[Any]], size_wh: tuple[int, int], file_name: str = "") -> Family | None:
+    """The family whose outputs these are, by their shapes; None if it is none of them.
+
+    mmdeploy gives all its detectors the same outputs: there the file's name says whether it is a YOLOX.
+    """
     shapes = [output.shape for output in outputs]
     cells = [sum(-(-size_wh[0] // s) * -(-size_wh[1] // s) for s in strides) for strides in STRIDES]
     name = ""
@@ -160,10 +187,14 @@ def recognise(outputs: Sequence[NDArray[Any]], size_wh: tuple[int, int]) -> Fami
     elif len(shapes) == 2:
         first, second = sorted(shapes, key=lambda shape: (len(shape), shape[-1] == 4))
         if len(first) == 2 and len(second) == 3 and second[-1] == 5:
-            name = "rtmdet"
+            name = "yolox-mmdeploy" if "yolox" in file_name.lower() else "rtmdet"
         elif len(first) == len(second) == 3 and second[-1] == 4 and first[1] == second[1]:
             boxes = next(output for output in outputs if output.shape == second)
             name = "detr" if (np.abs(boxes) <= FRACTION_LIMIT).all() else ""  # px are another family's
+    elif len(shapes) == 3:
+        kinds = sorted((output.ndim, output.dtype.kind != "i") for output in outputs)
+        if kinds == [(2, False), (2, True), (3, True)] and len({shape[:2] for shape in shapes}) == 1:
+            name = "rtdetr" if max(shapes, key=len)[-1] == 4 else ""
     return next((family for family in FAMILIES if family.name == name), None)
 
 

@@ -21,19 +21,20 @@ def check_target(path: Path, extensions: tuple[str, ...] = ()) -> None:
     """
     if extensions and path.suffix.lower() not in extensions:
         raise InputError(f"{path}: the extension is '{path.suffix}', legal here are {' '.join(extensions)}")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder, a file's name is needed")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: there is no folder {path.parent}")
-    if path.exists() and not (path.is_file() and os.access(path, os.W_OK)):
-        raise InputError(f"{path}: is there already and cannot be written to")
     trial = path.with_name(f".{path.stem}.trial{path.suffix}")
     try:
-        trial.write_bytes(bytes(TRIAL_BYTES))
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder, a file's name is needed")
+        if not path.parent.is_dir():
+            raise InputError(f"{path}: there is no folder {path.parent}")
+        if path.exists() and not (path.is_file() and os.access(path, os.W_OK)):
+            raise InputError(f"{path}: is there already and cannot be written to")
+        try:
+            trial.write_bytes(bytes(TRIAL_BYTES))
+        finally:
+            trial.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{path}: the folder {path.parent} cannot be written to: {error.strerror}") from error
-    finally:
-        trial.unlink(missing_ok=True)
 
 
 def check_room(folder: Path, path: Path, written_bytes: int = 0) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from runtime.geometry import Image
 from runtime.identities import Identities
 from runtime.results import PoseResult
-from runtime.tracking import MIN_OVERLAP, SAME_OVERLAP, Box, box_around, glide, overlap
+from runtime.tracking import MIN_OVERLAP, SAME_OVERLAP, Box, Limits, box_around, glide, overlap
 
 WINDOW_SHARES = (1.0, 0.65, 0.42)  # of the largest crop inside the image
 WINDOW_STEP = 0.6  # from one window to the next at most, over its sides
@@ -22,12 +22,16 @@ MOST_CANDIDATES = 3  # at which a picture that stands alone is looked at closer
 AT_ONCE = 32  # places in one call
 SMALLEST_WINDOW_PX, MOST_WINDOWS = 16, 256  # of one size
 LEAST_SHARE = 0.1  # of the image's shorter side: what is smaller than this is not followed
-UNKNOWN_PRESENCE = 0.5  # mean score under which somebody is in doubt, for a network of which nobody measured it
-LOST_BELOW = 0.05  # how far under the measured one the score of somebody who is followed may fall
-DOUBT_ABOVE = 0.1  # how far above it somebody is still in doubt
 BETTER_SCORE = 0.05  # by how much surer one must be of somebody else to change over
 
 Estimate = Callable[[Image, Box | None], PoseResult]  # an image and boxes (N, 4) px -> N persons
+
+
+class Follower(Protocol):
+    """What frame after frame is shown to."""
+
+    def see(self, image: Image, time_s: float) -> PoseResult:
+        """The people in the next frame, with ids."""
 
 
 class OnePerson:
@@ -54,9 +58,7 @@ class OnePerson:
         self.box_xyxy: Box | None = None  # (4,) px; None = lost
         self._estimate, self._identities = estimate, identities
         self._aspect, self._padding = aspect, padding
-        self._doubt_below = UNKNOWN_PRESENCE if presence is None else presence + DOUBT_ABOVE
-        self._found_from = presence or 0.0
-        self._lost_below = self._found_from - LOST_BELOW
+        self._limits = Limits.of(presence)
         self._last: Box | None = None  # where the person was before the search
         self._next = 0  # the window to look into next
         self._is_searching, self._is_sure = False, True
@@ -77,10 +79,10 @@ class OnePerson:
         elsewhere = [] if self._is_sure else self._next_windows((image.shape[1], image.shape[0]), WHILE_IN_DOUBT)
         looks = self._estimate(image, np.stack([box_xyxy, *elsewhere]))
         result, found, score = first_persons(looks, 1), _box(looks, 0), float(looks.scores[0].mean())
-        if found is None or score < self._lost_below:
+        if found is None or score < self._limits.lost_below:
             self._last = box_xyxy
             return add_times(self._search_on(image), result)
-        self._is_sure = score >= self._doubt_below
+        self._is_sure = score >= self._limits.doubt_below
         better = _best_first(looks, range(1, len(looks)), score + BETTER_SCORE)
         if better:
             closer, box = self._look_closer(image, better[0], looks)
@@ -97,7 +99,7 @@ class OnePerson:
     def _search(self, image: Image, places: list[Box], candidates: int = 1) -> PoseResult:
         """Look at these places, then closer at the best of what was found, until one of so many stays."""
         wide, self.box_xyxy = self._look_at(image, places), None
-        for found in _best_first(wide, range(len(wide)), self._found_from)[:candidates]:
+        for found in _best_first(wide, range(len(wide)), self._limits.found_from)[:candidates]:
             wide, self.box_xyxy = self._look_closer(image, found, wide)
             if self.box_xyxy is not None:
                 break
@@ -115,7 +117,7 @@ class OnePerson:
         for _ in range(MAX_CLOSER_LOOKS):
             result = add_times(self._estimate(image, box_xyxy[None]), result)
             box = _box(result, 0)
-            if box is None or overlap(box_xyxy, box) < MIN_OVERLAP or result.scores[0].mean() < self._found_from:
+            if box is None or overlap(box_xyxy, box) < MIN_OVERLAP or result.scores[0].mean() < self._limits.found_from:
                 return result, None
             if overlap(box_xyxy, box) >= SAME_OVERLAP:
                 return result, box_xyxy
@@ -134,6 +136,21 @@ class OnePerson:
         places = windows(size_wh, self._aspect, self._padding)
         first, self._next = self._next % len(places), self._next + count
         return [places[(first + i) % len(places)] for i in range(count)]
+
+
+class AtEachSize:
+    """Frames of another size show another view: whoever followed is replaced by somebody new, who knows no boxes."""
+
+    def __init__(self, begin: Callable[[], Follower]) -> None:
+        self._begin = begin
+        self._shape: tuple[int, ...] = ()
+        self._follower: Follower | None = None
+
+    def see(self, image: Image, time_s: float) -> PoseResult:
+        """The people in the next frame, with ids."""
+        if self._follower is None or image.shape[:2] != self._shape:
+            self._follower, self._shape = self._begin(), image.shape[:2]
+        return self._follower.see(image, time_s)
 
 
 def _box(result: PoseResult, row: int) -> Box | None:

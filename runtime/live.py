@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable
 from types import TracebackType
 
+from runtime.errors import InputError
 from runtime.playback import See, answer
 from runtime.results import Frame
 from runtime.video import RawFrame, Source
@@ -124,7 +125,13 @@ class Live:
         return self
 
     def __next__(self) -> Frame:
-        """The result of the newest frame; waits for one that has not been seen yet."""
+        """The result of the newest frame; waits for one that has not been seen yet.
+
+        Raises:
+            InputError: the results go to `on_result`.
+        """
+        if self._on_result is not None:
+            raise InputError("this live run gives its results to on_result; iterate over one without on_result")
         frame = self._answer_newest()
         if frame is None:
             self.stop()

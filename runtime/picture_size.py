@@ -81,12 +81,13 @@ def _tiff(encoded: bytes) -> tuple[int, int] | None:
     big = struct.unpack_from(order + "H", encoded, 2)[0] == 43
     start = struct.unpack_from(order + ("Q" if big else "I"), encoded, 8 if big else 4)[0]
     count = struct.unpack_from(order + ("Q" if big else "H"), encoded, start)[0]
-    sides = {}
+    sides: dict[str, int] = {}
     for entry in range(min(count, MAX_TIFF_ENTRIES)):
         at = start + (8 + 20 * entry if big else 2 + 12 * entry)
         tag, kind = struct.unpack_from(order + "HH", encoded, at)
         if tag in TIFF_SIDES and kind in TIFF_VALUES:
-            sides[TIFF_SIDES[tag]] = struct.unpack_from(order + TIFF_VALUES[kind], encoded, at + (12 if big else 8))[0]
+            side = struct.unpack_from(order + TIFF_VALUES[kind], encoded, at + (12 if big else 8))[0]
+            sides[TIFF_SIDES[tag]] = max(side, sides.get(TIFF_SIDES[tag], 0))  # of a tag that is there twice
     if not {"width", "height"} <= set(sides):
         return None
     return max(sides["width"], sides.get("tile width", 0)), max(sides["height"], sides.get("tile height", 0))

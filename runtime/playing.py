@@ -146,4 +146,5 @@ class Player:
         else:
             extra, self._extra = self._extra, None
             self.recording.end(extra)
-            print(f"written: {extra.path}", file=sys.stderr)
+            if extra.path.exists():
+                print(f"written: {extra.path}", file=sys.stderr)

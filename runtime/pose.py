@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from runtime.crowd import Crowd
 from runtime.detections import Detect
 from runtime.detectors import open_detector
 from runtime.errors import InputError, ModelFileError
-from runtime.following import OnePerson
+from runtime.following import AtEachSize, Follower, OnePerson
 from runtime.identities import IDENTITIES, Identities, PoseIdentities, open_identities
 from runtime.inputs import check_boxes, check_image, check_number
 from runtime.live import Live, OnResult
@@ -150,15 +151,19 @@ class Pose:
         """What answers this source's frames one after the other: follows and smooths where they move."""
         if not source.is_continuous:
             return lambda image, time_s: self.find(image)
-        sigmas = self.sidecar.sigmas
-        identities = open_identities(self.tracker, sigmas, source.fps)
-        follower: OnePerson | Crowd = self._one_person(identities)
-        if self.detect is not None:
-            follower = Crowd(self._estimate, self.detect, self.detect_every, identities, sigmas)
+        identities = open_identities(self.tracker, self.sidecar.sigmas, source.fps)
+        follow = AtEachSize(lambda: self._follower(identities))
         if self.smoothing is None:
-            return follower.see
+            return follow.see
         smoother = Smoother(self.smoothing)
-        return lambda image, time_s: smoother.smooth(follower.see(image, time_s), time_s)
+        return lambda image, time_s: smoother.smooth(follow.see(image, time_s), time_s)
+
+    def _follower(self, identities: Identities) -> Follower:
+        """Who follows one person, or with a detector several."""
+        if self.detect is None:
+            return self._one_person(identities)
+        sigmas, presence = self.sidecar.sigmas, self.sidecar.presence_score
+        return Crowd(self._estimate, self.detect, self.detect_every, identities, sigmas, presence)
 
     def _one_person(self, identities: Identities) -> OnePerson:
         """Who follows one person, or finds one."""
@@ -232,7 +237,7 @@ def packaged_model(model: str | Path | None = None) -> Path:
         return MODELS_DIR / f"{model}.onnx"
     if model is not None:
         path = Path(model)
-        if not path.suffix and not path.exists():
+        if not path.suffix and not os.path.exists(path):
             names = ", ".join(sorted(found.stem for found in MODELS_DIR.glob("*.onnx")))
             raise ModelFileError(f"{path}: no artifact, and no packaged model; those are {names}")
         return path

@@ -261,7 +261,9 @@ def recorder_for(source: Source, path: Path) -> Recorder:
 
 def refuse_overwriting(source: Source, targets: Sequence[Path]) -> None:
     """InputError for a target that is the source itself, or one of its pictures, or another target."""
-    originals = [*source.paths, *(original.parent for original in source.paths if source.kind == "folder")]
+    originals = list(source.paths)
+    if source.kind == "folder":  # a link's own folder, and the one that it leads to
+        originals += [folder for path in source.paths for folder in (path.parent, path.resolve().parent)]
     if source.kind == "video":
         originals.append(Path(unquote(source.name.removeprefix("file://"))))
     for number, target in enumerate(targets):

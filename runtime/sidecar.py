@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -43,8 +44,9 @@ class Sidecar:
     @classmethod
     def read(cls, artifact: Path) -> Sidecar:
         """Read and check the sidecar of `artifact`; ModelFileError names the key that is missing or wrong."""
-        if not artifact.exists():
-            raise ModelFileError(f"{artifact}: no such artifact")
+        with _reading(artifact):
+            if not artifact.exists():
+                raise ModelFileError(f"{artifact}: no such artifact")
         path = sidecar_path(artifact)
         values = _read_object(path)
         version = values.get("format_version")
@@ -63,12 +65,13 @@ class Sidecar:
 
     def verify(self, artifact: Path) -> None:
         """Compare every file of the artifact with its sha256; ModelFileError for missing, extra or changed ones."""
-        expected = set(artifact_files(artifact))
-        for name in sorted(expected ^ set(self.files)):
+        with _reading(artifact):
+            expected = {name: sha256_of(artifact.parent / name) for name in artifact_files(artifact)}
+        for name in sorted(set(expected) ^ set(self.files)):
             problem = "is not listed in the sidecar" if name in expected else "is listed but not part of the artifact"
             raise ModelFileError(f"{artifact}: the file '{name}' {problem}")
-        for name in sorted(expected):
-            if sha256_of(artifact.parent / name) != self.files[name].lower():
+        for name, found in expected.items():
+            if found != self.files[name].lower():
                 raise ModelFileError(f"{artifact.parent / name}: its sha256 is not the one in the sidecar: damaged")
 
     def _check_indices(self, path: Path) -> None:
@@ -110,6 +113,15 @@ def sha256_of(path: Path) -> str:
     """Hex digest of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _reading(artifact: Path) -> Iterator[None]:
+    """What the file system refuses, such as permission, is a ModelFileError."""
+    try:
+        yield
+    except OSError as error:
+        raise ModelFileError(f"{artifact}: cannot be read: {error.strerror}") from error
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,9 +14,27 @@ MARGIN = 0.15  # of the pose's extent, on each edge: key points end before the b
 FOLLOW_RATE = 0.6  # share of the last pose in the next box; the rest is the previous box
 SAME_OVERLAP = 0.85  # IoU from which on the box stays where it is
 MIN_OVERLAP = 0.3  # IoU under which the box jumps instead of gliding
+UNKNOWN_PRESENCE = 0.5  # mean score under which somebody is in doubt, for a network of which nobody measured it
+LOST_BELOW = 0.05  # how far under the measured one the score of somebody who is followed may fall
+DOUBT_ABOVE = 0.1  # how far above it somebody is still in doubt
 
 Box = NDArray[np.float64]
 Points = NDArray[np.float32]
+
+
+class Limits(NamedTuple):
+    """What the mean score of somebody's key points says, given a network's presence score."""
+
+    found_from: float  # from here on, a find is somebody
+    lost_below: float  # under it, who is followed is gone
+    doubt_below: float  # under it, who is followed may be nobody
+
+    @classmethod
+    def of(cls, presence: float | None) -> Limits:
+        """Of a network whose mean score is `presence` from somebody on; None if nobody measured it."""
+        if presence is None:
+            return cls(0.0, -LOST_BELOW, UNKNOWN_PRESENCE)
+        return cls(presence, presence - LOST_BELOW, presence + DOUBT_ABOVE)
 
 
 def box_around(keypoints_xy: Points, scores: Points, image_size_wh: tuple[int, int]) -> Box | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 from pathlib import Path
 
 from runtime.camera import RETRY_S, open_camera, open_stream
@@ -14,11 +15,14 @@ from runtime.video_file import VIDEO_EXTENSIONS, open_video
 __all__ = ["IMAGE_EXTENSIONS", "VIDEO_EXTENSIONS", "RawFrame", "Source", "open_source", "read_image"]
 
 FILE_SCHEME, THIS_MACHINE = "file://", "localhost"
+CAMERA_DEVICE = r"/dev/video(\d+)"  # on Linux
 LEGAL_SOURCES = "legal are a picture, a folder, a glob, a video file, a camera's number and a stream's URL"
 
 
 def open_source(source: str | int | Path, retry_s: float = RETRY_S) -> Source:
-    """Open 0, "0", "clip.mp4", "photo.jpg", "folder", "folder/*.png", "file:///clip.mp4" or "rtsp://...".
+    """Open 0, "0", "clip.mp4", "photo.jpg", "folder", "folder/**/*.png", "file:///clip.mp4" or "rtsp://...".
+
+    A `Path` is never a camera's number.
 
     Args:
         retry_s: how long a camera or stream that is lost is looked for before it is an InputError.
@@ -28,20 +32,29 @@ def open_source(source: str | int | Path, retry_s: float = RETRY_S) -> Source:
     text = str(source)
     if isinstance(source, bool) or not text:
         raise InputError(f"the source is {source!r}, {LEGAL_SOURCES}")
-    if text.isdecimal():
+    if text.isdecimal() and not isinstance(source, Path):
         return open_camera(int(text), retry_s)
     if text.lower().startswith(FILE_SCHEME):
         text = path_of(text)
     elif "://" in text:
         return open_stream(text, retry_s)
-    path = Path(text)
+    try:
+        return open_path(Path(text), retry_s)
+    except OSError as error:
+        raise InputError(f"{text}: cannot be read: {error.strerror}") from error
+
+
+def open_path(path: Path, retry_s: float) -> Source:
+    """Open a picture, folder, glob, video or camera's device by its path; OSError where it cannot be looked at."""
     if path.is_dir():
         return open_pictures(path, list(path.iterdir()))
     if path.is_file():
         return open_picture(path) if shows_one(path) else open_video(str(path))
-    if glob.has_magic(text):
-        return open_pictures(path, [Path(name) for name in glob.glob(text)])
-    raise InputError(f"{text}: no such file or folder, {LEGAL_SOURCES}")
+    if path.is_char_device() and (device := re.fullmatch(CAMERA_DEVICE, str(path.resolve()))):
+        return open_camera(int(device[1]), retry_s)
+    if glob.has_magic(str(path)):
+        return open_pictures(path, [Path(name) for name in glob.glob(str(path), recursive=True)])
+    raise InputError(f"{path}: no such file or folder, {LEGAL_SOURCES}")
 
 
 def path_of(url: str) -> str:

@@ -19,6 +19,8 @@ import cv2
 
 from runtime.backends import ENGINES, engine_for
 from runtime.camera import RETRY_S
+from runtime.detector_families import FAMILIES
+from runtime.detectors import device_for
 from runtime.draw import SCORE_THRESHOLD
 from runtime.errors import PoseError
 from runtime.identities import IDENTITIES
@@ -53,19 +55,22 @@ exit codes: 0 ok, 2 usage, 3 model, 4 camera or input, 5 device, 130 interrupted
 
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line, run, and turn errors into one line and an exit code."""
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.detector_family and args.detector in (None, "hog"):
+        parser.error("--detector-family says what a --detector FILE is")
     if not args.debug:
         silence_opencv()
     log_warnings()
-    people = {
-        "detector": args.detector,
-        "detect_every": args.detect_every,
-        "tracker": args.tracker,
-        "smoothing": args.smoothing == "on",
-    }
     try:
         models = [packaged_model(name) for name in args.model] if args.model else default_models()
         refuse_missing(models)
+        people = {
+            "detector": detector_of(args),
+            "detect_every": args.detect_every,
+            "tracker": args.tracker,
+            "smoothing": args.smoothing == "on",
+        }
         openers = [partial(Pose, path, args.device, args.threads, **people) for path in models]
         with termination_as_interrupt(), open_source(args.source, args.retry) as source:
             run(source, openers, args.save, args.json, args.threshold, not args.no_show)
@@ -97,6 +102,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--device", default="cpu", help=f"where to run (default: cpu)\n{devices}")
     add("--threads", type=count, metavar="N", help="CPU threads of the engine (default: all it may use)")
     add("--detector", metavar="FILE", help="follow several people: a detector's .onnx or .xml,\nor hog (OpenCV 4 only)")
+    families = [family.name for family in FAMILIES]
+    add("--detector-family", choices=families, metavar="NAME", help="if its outputs mislead:\n" + ", ".join(families))
     add(
         "--detect-every",
         type=count,
@@ -180,8 +187,16 @@ def run(
         finally:
             report(source)
     for path in (save, json_path):
-        if path is not None and str(path) != "-":
+        if path is not None and path.exists():  # nothing is written of no frame
             print(f"written: {path}", file=sys.stderr)
+
+
+def detector_of(args: argparse.Namespace) -> str | NetworkDetector | None:
+    """What `Pose` takes as its detector; of a family that is named, one for all models."""
+    if args.detector_family is None:
+        return args.detector  # type: ignore[no-any-return]
+    device = device_for(Path(args.detector), args.device)
+    return NetworkDetector(args.detector, device, args.threads, family=args.detector_family)
 
 
 def default_models() -> list[Path]:

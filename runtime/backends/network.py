@@ -23,12 +23,12 @@ class NetworkInput(NamedTuple):
 
 
 class Network(Protocol):
-    """One input in, all outputs out."""
+    """Pictures in, and what else it asks for; all outputs out."""
 
     inputs: list[NetworkInput]
 
-    def run(self, batch: NDArray[Any]) -> list[NDArray[Any]]:
-        """The input -> all outputs, in the file's order."""
+    def run(self, *inputs: NDArray[Any]) -> list[NDArray[Any]]:
+        """All inputs -> all outputs, both in the file's order."""
 
 
 def open_network(path: Path, device: str = "cpu", threads: int | None = None) -> Network:

@@ -35,7 +35,7 @@ class OnnxRuntimeBackend:
 
 
 class OnnxRuntimeNetwork:
-    """Any network with one input: what detectors run in. Safe to use from several threads."""
+    """Any network: what detectors run in. Safe to use from several threads."""
 
     def __init__(self, path: Path, device: str, threads: int) -> None:
         self.session = open_session(path, device, threads)
@@ -44,9 +44,10 @@ class OnnxRuntimeNetwork:
             for one in self.session.get_inputs()
         ]
 
-    def run(self, batch: NDArray[Any]) -> list[NDArray[Any]]:
-        """The input -> all outputs, in the file's order."""
-        outputs: list[NDArray[Any]] = self.session.run(None, {self.inputs[0].name: batch})
+    def run(self, *inputs: NDArray[Any]) -> list[NDArray[Any]]:
+        """All inputs -> all outputs, both in the file's order."""
+        named = {one.name: given for one, given in zip(self.inputs, inputs, strict=True)}
+        outputs: list[NDArray[Any]] = self.session.run(None, named)
         return outputs
 
 
@@ -62,7 +63,10 @@ def open_session(path: Path, device: str, threads: int) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # errors come as exceptions
     options.add_session_config_entry(EXTERNAL_FOLDER_KEY, str(path / "none"))  # external data is never found
-    model = path.read_bytes()
+    try:
+        model = path.read_bytes()
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be read: {error.strerror}") from error
     refuse_external_data(path, model)
     try:
         # the bytes, not the path: so weights outside the checked file are refused by the engine, too

@@ -27,7 +27,7 @@ class OpenVinoBackend:
 
     def infer(self, crops: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Crops (N, 3, H, W) -> key points (N, K, 2), fractions of the crop; scores (N, K)."""
-        keypoints, scores = run_request(self.model, self.local, crops, self.outputs)
+        keypoints, scores = run_request(self.model, self.local, [crops], self.outputs)
         return keypoints, scores
 
     def close(self) -> None:
@@ -36,7 +36,7 @@ class OpenVinoBackend:
 
 
 class OpenVinoNetwork:
-    """Any network with one input: what detectors run in. Each thread has its own infer request."""
+    """Any network: what detectors run in. Each thread has its own infer request."""
 
     def __init__(self, path: Path, device: str, threads: int) -> None:
         self.model = compile_file(path, device, threads)
@@ -48,9 +48,9 @@ class OpenVinoNetwork:
             for one in self.model.inputs
         ]
 
-    def run(self, batch: NDArray[Any]) -> list[NDArray[Any]]:
-        """The input -> all outputs, in the file's order."""
-        return run_request(self.model, self.local, batch, self.model.outputs)
+    def run(self, *inputs: NDArray[Any]) -> list[NDArray[Any]]:
+        """All inputs -> all outputs, both in the file's order."""
+        return run_request(self.model, self.local, list(inputs), self.model.outputs)
 
 
 def import_engine() -> Any:
@@ -77,11 +77,13 @@ def compile_file(path: Path, device: str, threads: int) -> Any:
         raise ModelFileError(f"{path}: openvino cannot load it: {error}") from error
 
 
-def run_request(model: Any, local: threading.local, batch: NDArray[Any], outputs: list[Any]) -> list[NDArray[Any]]:
+def run_request(
+    model: Any, local: threading.local, inputs: list[NDArray[Any]], outputs: list[Any]
+) -> list[NDArray[Any]]:
     """Run this thread's infer request; copies, because the request's memory is overwritten by the next run."""
     if not hasattr(local, "request"):
         local.request = model.create_infer_request()
-    local.request.infer([batch], share_inputs=True)
+    local.request.infer(inputs, share_inputs=True)
     return [local.request.get_tensor(output).data.copy() for output in outputs]
 
 
