@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import threading
 import time
@@ -17,6 +18,7 @@ from runtime.source import RawFrame, Source
 from runtime.video_file import open_video
 
 SILENCE_S = 1.5  # without a frame, and a camera is taken for blocked
+LONGEST_SILENCE_S = 60.0  # of a camera that was taken for blocked before it had given two frames in quick succession
 EMPTY_S = 0.5  # of reads that give nothing, and it is taken for gone
 FROZEN_S = 1.5  # of the same picture, in every eighth row and column: sensors are never that quiet
 FIRST_FRAME_S = 6.0  # cameras and streams take their time to start
@@ -47,6 +49,7 @@ class Camera(Source):
         self._closing = threading.Event()
         self._shown, self._shown_since_s = b"", 0.0  # what the picture looks like, and since when
         self._still = b""  # a picture that stayed the same through a reconnection
+        self._silence_s, self._newest_s = SILENCE_S, -math.inf  # what is normal for it; when the newest frame was read
 
     def __iter__(self) -> Iterator[RawFrame]:
         size_wh, started_s = (0, 0), 0.0
@@ -61,21 +64,26 @@ class Camera(Source):
     def _next(self) -> Picture | None:
         """The newest picture, of a new connection if need be; None when closed."""
         while not self._closing.is_set():
-            silence_s = SILENCE_S if self.reader.number else FIRST_FRAME_S
+            silence_s = self._silence_s if self.reader.number else max(FIRST_FRAME_S, self._silence_s)
             picture = self.reader.newest(silence_s, EMPTY_S)
             if picture is not None:
+                if picture.time_s - self._newest_s < SILENCE_S / 2:
+                    self._silence_s = SILENCE_S
+                self._newest_s = picture.time_s
                 return picture
             if self._closing.is_set():
                 break
             if self.reader.is_empty:
                 self._reconnect("no frames", "gives no more frames")
             else:
+                self._silence_s = min(2 * self._silence_s, LONGEST_SILENCE_S)  # perhaps it is slow
                 self._reconnect("blocked", f"gives no frame for {silence_s:g} s")
         return None
 
     def _reconnect(self, fault: str, problem: str) -> None:
         """Open the camera again and again until it gives a frame; InputError after `retry_s`, or for huge frames."""
         self.faults[fault] += 1
+        self._newest_s = -math.inf
         log.warning("%s %s: %s; opening it again", self.kind, self.name, problem)
         self._first += self.reader.number
         lost_s = time.monotonic()
@@ -88,7 +96,7 @@ class Camera(Source):
                 return
             if len(self._hanging) < MAX_HANGING_READERS:
                 self.reader = CameraReader(self.opener)
-                if self.reader.wait_for_frame(FIRST_FRAME_S):
+                if self.reader.wait_for_frame(max(FIRST_FRAME_S, self._silence_s)):
                     break
                 refuse_large(self.reader, f"{self.kind} {self.name}")
         self.faults["reconnected"] += 1

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 
 import cv2
 
-from runtime.errors import InputError
 from runtime.geometry import Image
-from runtime.inputs import check_image
-from runtime.video_file import fps_of, too_large_to_read
+from runtime.video_file import fps_of, read_frame, too_large_to_read
 
 EMPTY_PAUSE_S = 0.01  # between reads that give nothing
 STOP_S = 0.3  # that a reader is given to come back from the driver
@@ -123,12 +121,3 @@ class CameraReader(threading.Thread):
             self.changed.notify_all()
         self.join(STOP_S)
         return not self.is_alive()
-
-
-def read_frame(capture: cv2.VideoCapture) -> Image | None:
-    """The next frame as BGR; None when there is none or it is no picture."""
-    try:
-        read, image = capture.read()
-        return check_image(image) if read and image is not None else None
-    except (cv2.error, InputError):
-        return None

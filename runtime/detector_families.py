@@ -147,7 +147,7 @@ FAMILIES = (
     Family("yolox-decoded", "(1, cells, 5 + classes), px", Preprocessing("corner", "bgr"), decode_yolox_decoded, True),
     Family("rtmdet", "(1, N, 5) and (1, N)", Preprocessing("corner", "bgr", **IMAGENET_BGR), decode_detections, False),
     Family(
-        "yolox-mmdeploy", '(1, N, 5) and (1, N), of a "yolox"', Preprocessing("corner", "bgr"), decode_detections, False
+        "yolox-mmdeploy", "(1, N, 5) and (1, N), named yolox", Preprocessing("corner", "bgr"), decode_detections, False
     ),
     Family("yolo-end-to-end", "(1, N, 6)", Preprocessing("centre", "rgb", **UNIT), decode_end_to_end, False),
     Family("yolo", "(1, 4 + classes, cells)", Preprocessing("centre", "rgb", **UNIT), decode_yolo, True),

@@ -34,6 +34,7 @@ class Reading:
         self.stopping = threading.Event()
         self.error: BaseException | None = None
         self._changed = threading.Condition()
+        self.is_done = threading.Event()  # Thread.is_alive is wrong after a join that Ctrl-C interrupted
         self.thread = threading.Thread(target=self._read, name="pose-live-read", daemon=True)
         self.thread.start()
 
@@ -68,6 +69,7 @@ class Reading:
             with self._changed:
                 self.has_ended = True
                 self._changed.notify_all()
+            self.is_done.set()
 
     def _paused(self, raw: RawFrame, started: float) -> bool:
         """Give a file's frames at their own pace; True when it is time to stop."""
@@ -96,10 +98,11 @@ class Live:
         self.frames_answered = 0  # results given
         self._see, self._on_result = see, on_result
         self._reading = Reading(source)
-        self._reader = self._reading.thread
-        self._worker = self._reader
+        self._reader = self._worker = self._reading.thread
+        self._is_done = self._reading.is_done  # of the worker
         weakref.finalize(self, self._reading.stop)
         if on_result is not None:
+            self._is_done = threading.Event()
             self._worker = threading.Thread(target=self._work, name="pose-live-work", daemon=True)
             self._worker.start()
 
@@ -118,7 +121,7 @@ class Live:
         """Whether frames may still come."""
         reading = self._reading
         return not reading.stopping.is_set() and (
-            not reading.has_ended or reading.newest is not None or self._worker.is_alive()
+            not reading.has_ended or reading.newest is not None or not self._is_done.is_set()
         )
 
     def __iter__(self) -> Live:
@@ -142,11 +145,11 @@ class Live:
     def wait(self, timeout_s: float | None = None) -> bool:
         """Until it has ended (True) or the time is over (False); raises what ended it, if it was an error."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while self._worker.is_alive():
+        while not self._is_done.is_set():
             left = POLL_S if deadline is None else min(POLL_S, deadline - time.monotonic())
             if left <= 0:
                 return False
-            self._worker.join(left)
+            self._is_done.wait(left)
         self._raise_error()
         return True
 
@@ -154,10 +157,10 @@ class Live:
         """End within a second, from any thread, `on_result` included; a second time does nothing."""
         self._reading.stop()
         deadline = time.monotonic() + END_WITHIN_S
-        for thread in (self._worker, self._reader):
-            if thread.is_alive() and thread is not threading.current_thread():
-                thread.join(max(deadline - time.monotonic(), 0))
-        if self._reader.is_alive() and self._reader is not threading.current_thread():
+        for thread, is_done in ((self._worker, self._is_done), (self._reader, self._reading.is_done)):
+            if thread is not threading.current_thread():
+                is_done.wait(max(deadline - time.monotonic(), 0))
+        if not self._reading.is_done.is_set() and self._reader is not threading.current_thread():
             log.warning("%s does not return from reading: its thread is left behind", self.source.name)
 
     def __enter__(self) -> Live:
@@ -180,6 +183,7 @@ class Live:
         except BaseException as error:
             self._reading.error = self._reading.error or error
         self._reading.stopping.set()
+        self._is_done.set()
 
     def _answer_newest(self) -> Frame | None:
         taken = self._reading.take()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator, Sequence
 
 import cv2
@@ -10,6 +11,7 @@ import numpy as np
 
 from runtime.errors import InputError
 from runtime.geometry import Image
+from runtime.inputs import check_image
 from runtime.pictures import IMAGE_EXTENSIONS, MAX_PIXELS
 from runtime.source import DEFAULT_FPS, RawFrame, Source
 
@@ -20,6 +22,7 @@ HOLE_INTERVALS = 2.5  # time stamps that jump by more leave out a frame or two
 FEW_FRAMES = 2  # that many videos announce too many
 EARLY_SHARE, EARLY_S = 0.1, 10.0  # of the announced length; whole films lack less, when they were trimmed or sound on
 SLOWEST_FPS, FASTEST_FPS = 1 / 60, 1000.0  # a frame a minute is not nonsense
+POLL_S = 0.1
 COUNTED_ONLY = ".avi"  # without time stamps: frames that are missing in its middle are missing at its end
 
 log = logging.getLogger(__name__)
@@ -29,7 +32,9 @@ class VideoFile(Source):
     """Frames in order, with the file's own time stamps."""
 
     capture: cv2.VideoCapture
+    is_remote: bool = False  # a read may wait for a network
     has_hole: bool = False  # in its time stamps, so far
+    _is_idle: threading.Event | None = None  # of a remote file that was read: whether that has returned
 
     def __iter__(self) -> Iterator[RawFrame]:
         index, num_frames, time_s, image = 0, 0, 0.0, None
@@ -50,11 +55,22 @@ class VideoFile(Source):
 
     def _read(self) -> Image | None:
         """The next frame; None at the end, or where the file is broken."""
-        try:
-            read, image = self.capture.read()
-        except cv2.error:
-            return None
-        return np.asarray(image, dtype=np.uint8) if read and image is not None else None
+        if not self.is_remote:
+            return read_frame(self.capture)
+        found: list[Image | None] = []
+        self._is_idle = is_idle = threading.Event()  # Thread.is_alive is wrong after an interrupted join
+
+        def read() -> None:
+            """Read, and say so."""
+            try:
+                found.append(read_frame(self.capture))
+            finally:
+                is_idle.set()
+
+        threading.Thread(target=read, daemon=True).start()
+        while not is_idle.wait(POLL_S):
+            pass  # Ctrl-C is heard in between
+        return found[0] if found else None
 
     def _stamp_s(self, num_frames: int, previous_s: float) -> float:
         """The file's own time stamp of the frame just read where it moves on, else one frame after the previous."""
@@ -113,8 +129,9 @@ class VideoFile(Source):
         return announced_s - (last_s + 1 / self.fps) > allowed_s
 
     def close(self) -> None:
-        """Let go of the file."""
-        self.capture.release()
+        """Let go of the file; one that is being read keeps its connection until that returns."""
+        if self._is_idle is None or self._is_idle.is_set():
+            self.capture.release()
 
 
 def open_video(path: str, name: str = "", timeouts: Sequence[int] = ()) -> VideoFile:
@@ -143,8 +160,17 @@ def open_video(path: str, name: str = "", timeouts: Sequence[int] = ()) -> Video
         raise InputError(f"{name}: {too_large}")
     count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     video = VideoFile("video", name, fps=fps_of(capture), count=count if count > 0 else None)
-    video.capture = capture
+    video.capture, video.is_remote = capture, bool(timeouts)
     return video
+
+
+def read_frame(capture: cv2.VideoCapture) -> Image | None:
+    """The next frame as BGR; None when there is none or it is no picture."""
+    try:
+        read, image = capture.read()
+        return check_image(image) if read and image is not None else None
+    except (cv2.error, InputError):
+        return None
 
 
 def too_large_to_read(capture: cv2.VideoCapture) -> str:

@@ -9,7 +9,7 @@ import time
 import cv2
 import numpy as np
 
-FRAME_S = 0.01
+FRAME_S, SLOW_S = 0.01, 0.5
 SIZES_WH = {"small": (160, 120)}
 SIZE_WH = (320, 240)
 
@@ -17,9 +17,9 @@ SIZE_WH = (320, 240)
 class FakeCamera:
     """Behaves by a timetable: ("ok", 0.5), ("block", 3), ... seconds each, or until a file of that name exists.
 
-    The last behaviour stays. ok, small: pictures with noise. freeze: the same picture again and again. empty: reads
-    that give nothing. gone: the same, and it cannot be opened either. hang: a read that never returns. gray, none, odd:
-    a gray picture, none at all, something that is no picture.
+    The last behaviour stays. ok, small: pictures with noise; slow: with long pauses. freeze: the same picture again and
+    again. empty: reads that give nothing. gone: the same, and it cannot be opened either. hang: a read that never
+    returns. gray, none, odd: a gray picture, none at all, something that is no picture.
     """
 
     def __init__(self, *timetable: tuple[str, float | str]) -> None:
@@ -63,6 +63,8 @@ class FakeCapture:
     def read(self) -> tuple[bool, np.ndarray | None]:
         with self.reading:
             time.sleep(FRAME_S)
+            if self.camera.behaviour == "slow":
+                time.sleep(SLOW_S)
             while self.camera.behaviour == "hang":
                 time.sleep(1000)
             while self.camera.behaviour == "block":
@@ -79,7 +81,7 @@ class FakeCapture:
             return True, np.zeros((4, 4, 2), np.float32)
         if behaviour == "freeze":
             return True, self.camera.frozen
-        image = picture(SIZES_WH.get(behaviour, SIZE_WH), self.number)
+        image = picture(SIZES_WH.get(behaviour, SIZE_WH), 10_000 * self.camera.opened + self.number)
         return True, image[:, :, 0] if behaviour == "gray" else image
 
     def release(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -172,3 +173,16 @@ def moving_dots(tmp_path: Path) -> tuple[Path, np.ndarray]:
         writer.write(dots_image((320, 240), dots, radius=12))
     writer.release()
     return path, truth
+
+
+@pytest.fixture
+def interrupt_after():
+    """A function that brings Ctrl-C, once, after so many seconds; main thread only."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, previous)

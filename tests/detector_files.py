@@ -20,6 +20,8 @@ BRIGHT = {  # (indices of red, green, blue; value that only painted pixels reach
     "yolo-end-to-end": ((0, 1, 2), 0.8),
     "yolo": ((0, 1, 2), 0.8),
     "detr": ((0, 1, 2), 1.2),
+    "rtdetr": ((0, 1, 2), 0.8),
+    "yolox-mmdeploy": ((2, 1, 0), 200.0),
     "detr-91": ((0, 1, 2), 1.2),
     "detr-92": ((0, 1, 2), 1.2),
 }
@@ -52,7 +54,10 @@ def write_detector(path: Path, family: str, batch: int | str = 1, side: int | st
     made = helper.make_graph(
         graph.nodes,
         family,
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, 3, side, side])],
+        [
+            helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, 3, side, side]),
+            *([helper.make_tensor_value_info("sizes", TensorProto.INT64, [batch, 2])] if family == "rtdetr" else []),
+        ],
         [helper.make_tensor_value_info(name, kind, None) for name, kind in outputs],
         graph.constants,
     )
@@ -134,6 +139,16 @@ def rtmdet(graph: Graph, boxes: str, scores: str) -> list[tuple[str, int]]:
     return [(rows, TensorProto.FLOAT), (graph("Identity", np.array([[0, OTHER, 0]])), TensorProto.INT64)]
 
 
+def rtdetr(graph: Graph, boxes: str, scores: str) -> list[tuple[str, int]]:
+    """Boxes in px of the size (width, height) that the second input says."""
+    fractions = graph("Div", boxes, np.float32(SIDE))
+    sizes = graph("Cast", "sizes", to=TensorProto.FLOAT)  # (1, 2)
+    in_px = graph("Mul", fractions, graph("Concat", sizes, sizes, axis=1))
+    labels = graph("Identity", np.array([[0, OTHER, 0]]))
+    rows = [graph("Unsqueeze", in_px, np.array([0])), graph("Reshape", scores, np.array([1, 3]))]
+    return [(labels, TensorProto.INT64), *((row, TensorProto.FLOAT) for row in rows)]
+
+
 def detr(classes_count: int, person: int) -> Any:
     def build(graph: Graph, boxes: str, scores: str) -> list[tuple[str, int]]:
         centers, sizes = center_size(graph, boxes)
@@ -162,6 +177,8 @@ FORMATS = {
     "yolo-end-to-end": end_to_end,
     "yolo": yolo,
     "detr": detr(2, 0),
+    "rtdetr": rtdetr,
+    "yolox-mmdeploy": rtmdet,
     "detr-91": detr(91, 1),
     "detr-92": detr(92, 1),
 }

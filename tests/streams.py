@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
+from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 
 import cv2
@@ -42,6 +43,23 @@ class HttpPictures(BaseHTTPRequestHandler):
                 head = f"--next\r\nContent-Type: image/jpeg\r\nContent-Length: {len(encoded)}\r\n\r\n"
                 self.wfile.write(head.encode() + encoded + b"\r\n")
                 time.sleep(FRAME_S)
+
+    def log_message(self, *args):
+        """Says nothing."""
+
+
+class HttpFile(BaseHTTPRequestHandler):
+    """The server's `file`, of which the last third never comes."""
+
+    def do_GET(self):
+        content = self.server.file.read_bytes()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(content[: 2 * len(content) // 3])
+            self.wfile.flush()
+            self.server.is_over.wait(60)
 
     def log_message(self, *args):
         """Says nothing."""
@@ -99,18 +117,23 @@ class RtspPictures(StreamRequestHandler):
             self.connection.shutdown(2)
 
 
-SERVERS = {"http": (ThreadingHTTPServer, HttpPictures), "rtsp": (ThreadingTCPServer, RtspPictures)}
+SERVERS = {
+    "http": (ThreadingHTTPServer, HttpPictures),
+    "file": (ThreadingHTTPServer, HttpFile),
+    "rtsp": (ThreadingTCPServer, RtspPictures),
+}
 
 
 @contextlib.contextmanager
-def served(kind: str, last: int = 10**6) -> Iterator[str]:
-    """The URL, without its scheme, of a server ("http" or "rtsp") that runs meanwhile."""
+def served(kind: str, last: int = 10**6, file: Path | None = None) -> Iterator[str]:
+    """The URL, without its scheme, of a server ("http" or "rtsp", or "file" over HTTP) that runs meanwhile."""
     server_class, handler = SERVERS[kind]
     server = server_class(("127.0.0.1", 0), handler)
-    server.daemon_threads, server.last = True, last
+    server.daemon_threads, server.last, server.file, server.is_over = True, last, file, threading.Event()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"127.0.0.1:{server.server_address[1]}/live"
     finally:
+        server.is_over.set()
         server.shutdown()
         server.server_close()

@@ -32,14 +32,18 @@ def plug_in(monkeypatch):
     return plug
 
 
-def watch(source, seconds):
-    """Frames with the moment of their arrival, for so many seconds."""
-    frames, started = [], time.monotonic()
+def iterate_for(source, seconds):
+    """Each frame with the moment of its arrival, for so many seconds."""
+    started = time.monotonic()
     for frame in source:
-        frames.append((time.monotonic() - started, frame))
+        yield time.monotonic() - started, frame
         if time.monotonic() - started > seconds:
-            return frames
-    return frames
+            return
+
+
+def watch(source, seconds):
+    """All of these frames."""
+    return list(iterate_for(source, seconds))
 
 
 def test_frames_come_in_order_with_their_time(plug_in):
@@ -94,10 +98,35 @@ def test_a_camera_that_has_not_started_is_given_longer(plug_in, caplog, monkeypa
     with open_source("0") as source:
         assert next(iter(source)).index == 0 and not source.faults
     monkeypatch.setattr(camera_module, "FIRST_FRAME_S", 0.5)
+    monkeypatch.setattr(camera_module, "SILENCE_S", 0.2)
     plug_in(("block", 1.0), ("ok", 60))
     with open_source("0") as source:
         next(iter(source))
         assert source.faults["blocked"] >= 1 and "gives no frame for 0.5 s; opening it again" in caplog.text
+
+
+def test_a_slow_camera_is_not_opened_again_and_again(plug_in, monkeypatch):
+    monkeypatch.setattr(camera_module, "SILENCE_S", 0.2)
+    fake = plug_in(("slow", 60))
+    with open_source("0") as source:
+        assert [frame.index for frame in islice(source, 7)] == [*range(7)]
+        assert source.faults == {"blocked": 2, "reconnected": 2} and fake.opened == 3  # 0.2 s, 0.4 s, then 0.8 s
+
+
+def test_a_camera_that_has_been_quick_is_expected_to_be(plug_in, monkeypatch, caplog):
+    monkeypatch.setattr(camera_module, "SILENCE_S", 0.2)
+    plug_in(("ok", 0.3), ("block", 0.5), ("ok", 0.5), ("block", 0.5), ("ok", 60))
+    with open_source("0") as source:
+        watch(source, 3.0)
+    assert caplog.text.count("gives no frame for 0.2 s") == 2
+
+
+def test_who_draws_on_the_picture_does_not_freeze_it(plug_in):
+    plug_in(("ok", 60))
+    with open_source("0") as source:
+        for _, frame in iterate_for(source, 2.0):
+            frame.image[:] = 0
+        assert not source.faults
 
 
 def test_a_read_that_never_returns_is_left_behind(plug_in):

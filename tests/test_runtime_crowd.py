@@ -64,6 +64,36 @@ def test_who_the_detector_misses_is_followed_all_the_same():
     assert all(follower.see(IMAGE, frame / 30).ids.tolist() == [1, 2] for frame in range(1, 10))
 
 
+def seen_without_a_detector(presence, score, frames=12):
+    """How many people there are in each frame after the first; the detector finds the one of the first only."""
+    world = World([50, 50, 130, 300])
+    look = world.look
+    world.look = lambda box: (look(box)[0], score)
+    follower = Crowd(world.estimate, world.detect, 2, PoseIdentities(SIGMAS), SIGMAS, presence)
+    follower.see(IMAGE, 0.0)
+    follower._detect = lambda image: Detections(np.zeros((0, 4)), np.zeros(0))
+    return [len(follower.see(IMAGE, frame / 30)) for frame in range(1, frames)]
+
+
+def test_who_is_in_doubt_is_gone_after_three_detections_without_them():
+    assert seen_without_a_detector(0.4, 0.6) == [1] * 11
+    assert seen_without_a_detector(0.4, 0.45) == [1] * 5 + [0] * 6  # frames 2, 4 and 6
+    assert seen_without_a_detector(0.4, 0.3) == [0] * 11
+    assert seen_without_a_detector(None, 0.6) == [1] * 11
+    assert seen_without_a_detector(None, 0.3) == [1] * 5 + [0] * 6
+
+
+def test_a_detection_clears_the_doubt():
+    world = World([50, 50, 130, 300])
+    look = world.look
+    world.look = lambda box: (look(box)[0], 0.45)
+    follower = Crowd(world.estimate, world.detect, 1, PoseIdentities(SIGMAS), SIGMAS, 0.4)
+    for frame in range(20):
+        seen = world.detect(IMAGE) if frame % 3 == 0 else Detections(np.zeros((0, 4)), np.zeros(0))
+        follower._detect = lambda image, seen=seen: seen
+        assert follower.see(IMAGE, frame / 30).ids.tolist() == [1]
+
+
 def test_two_boxes_on_one_person_are_one_person():
     world = World([50, 50, 130, 300])
     follower = crowd(world)
@@ -93,9 +123,13 @@ def test_people_who_meet_and_part_keep_their_ids():
 def test_merge_replaces_what_overlaps_and_adds_the_rest():
     followed = np.array([[0.0, 0, 100, 100], [200, 0, 300, 100]])
     detected = np.array([[400.0, 0, 500, 100], [10, 0, 110, 100]])
-    np.testing.assert_array_equal(merge(followed, detected), [detected[1], followed[1], detected[0]])
-    np.testing.assert_array_equal(merge(followed[:0], detected), detected)
-    np.testing.assert_array_equal(merge(followed, detected[:0]), followed)
+    boxes, is_found = merge(followed, detected)
+    np.testing.assert_array_equal(boxes, [detected[1], followed[1], detected[0]])
+    assert is_found == [True, False, True]
+    np.testing.assert_array_equal(merge(followed[:0], detected)[0], detected)
+    boxes, is_found = merge(followed, detected[:0])
+    np.testing.assert_array_equal(boxes, followed)
+    assert is_found == [False, False]
 
 
 def test_video_with_a_detector_follows_two_people(tmp_path):

@@ -138,6 +138,15 @@ def test_thresholds_and_classes_can_be_set(tmp_path):
         ({"person_class": 7}, runtime.ModelFileError, "are not those of yolox"),
         ({"device": "tpu"}, runtime.BackendUnavailable, "legal are cpu"),
         ({"threads": 0}, runtime.InputError, "threads is 0"),
+        ({"score_threshold": 40}, runtime.InputError, r"score_threshold is 40, legal are numbers in 0\.\.1"),
+        ({"score_threshold": float("nan")}, runtime.InputError, "score_threshold is nan"),
+        ({"score_threshold": "0.5"}, runtime.InputError, "score_threshold is '0.5'"),
+        ({"most_overlap": -0.1}, runtime.InputError, "most_overlap is -0.1"),
+        ({"person_class": -1}, runtime.InputError, "person_class is -1, legal are None and integers from 0 on"),
+        ({"person_class": 0.5}, runtime.InputError, "person_class is 0.5"),
+        ({"input_size_wh": 64}, runtime.InputError, "input_size_wh is 64, legal are None and"),
+        ({"input_size_wh": (64, "64")}, runtime.InputError, "input_size_wh is '64'"),
+        ({"preprocessing": "bgr"}, runtime.InputError, "preprocessing is 'bgr'"),
     ],
 )
 def test_wrong_arguments_are_named(tmp_path, values, error, named):
@@ -182,7 +191,7 @@ def test_boxes_are_sorted_cut_at_the_image_and_left_out_when_useless():
     assert boxes.tolist() == [[30, 20, 60, 50], [0, 0, 20, 20]] and scores.tolist() == [0.7, 0.1]
 
 
-@pytest.mark.parametrize("found", [[[1, 2, 3]], [[1, 2, 30, float("nan")]], "boxes", [["a"] * 4]])
+@pytest.mark.parametrize("found", [[[1, 2, 3]], [[10**400, 2, 3, 4]], [[1, 2, 30, float("nan")]], "boxes", [["a"] * 4]])
 def test_callables_that_return_something_else_are_named(found):
     with pytest.raises(runtime.InputError, match="the detector gave"):
         open_detector(lambda image: found)(np.zeros((50, 60, 3), np.uint8))
@@ -249,6 +258,26 @@ def test_the_names_in_the_help_are_those_of_the_table():
     assert all(f'"{family.name}"' in runtime.NetworkDetector.__doc__ for family in FAMILIES)
 
 
+def test_mmdeploy_s_yolox_is_told_by_its_name(tmp_path):
+    by_name = runtime.NetworkDetector(write_detector(tmp_path / "YOLOX_s_mm.onnx", "yolox-mmdeploy"), threads=1)
+    path = write_detector(tmp_path / "people.onnx", "yolox-mmdeploy")
+    named = runtime.NetworkDetector(path, threads=1, family="yolox-mmdeploy")
+    assert by_name.family == named.family and by_name.preprocessing.std == (1, 1, 1)
+    assert runtime.NetworkDetector(path, threads=1).family.name == "rtmdet"
+
+
+def test_a_network_that_asks_for_the_size_is_told_it(tmp_path):
+    """The boxes are where they are only if width and height come in this order."""
+    import openvino
+
+    path = write_detector(tmp_path / "d.onnx", "rtdetr")
+    openvino.save_model(openvino.convert_model(path), tmp_path / "d.xml", compress_to_fp16=False)
+    for name in ("d.onnx", "d.xml"):
+        detect = runtime.NetworkDetector(tmp_path / name, threads=1)
+        assert [one.dtype for one in detect.network.inputs] == ["float32", "int64"]
+        np.testing.assert_allclose(detect(picture()).boxes_xyxy, [RED, BLUE], atol=2.1)
+
+
 def test_boxes_in_px_are_no_detr_s():
     """YOLO-NAS gives (1, N, 4) and (1, N, C) as well, in px."""
     logits = np.zeros((1, 30, 80), np.float32)
@@ -256,7 +285,9 @@ def test_boxes_in_px_are_no_detr_s():
     assert recognise([logits, np.full((1, 30, 4), 320, np.float32)], (640, 640)) is None
 
 
-@pytest.mark.parametrize("values", [{"std": (0, 0, 0)}, {"mean": (1, 2)}, {"std": (1, 1, float("nan"))}])
+@pytest.mark.parametrize(
+    "values", [{"std": (0, 0, 0)}, {"mean": (1, 2)}, {"mean": 0}, {"std": "abc"}, {"std": (1, 1, float("nan"))}]
+)
 def test_preprocessing_that_cannot_be_done_is_named(values):
     with pytest.raises(runtime.InputError, match=f"Preprocessing.{next(iter(values))} is"):
         runtime.Preprocessing(**values)

@@ -46,6 +46,23 @@ def test_a_camera_that_hangs_up_is_called_again(caplog):
     assert [shade(frame) for frame in frames] == [frame.index % 15 for frame in frames]
 
 
+@pytest.mark.parametrize("extension", ["mkv", "avi"])
+def test_ctrl_c_is_heard_while_a_remote_film_stalls(tmp_path, extension, interrupt_after):
+    path, frames = tmp_path / f"film.{extension}", []
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (320, 240))
+    for image in np.random.default_rng(0).integers(0, 256, (60, 240, 320, 3), np.uint8):
+        writer.write(image)
+    writer.release()
+    with served("file", file=path) as address, open_source(f"http://{address}") as source:
+        assert source.kind == "video" and source.count == 60
+        interrupt_after(2.0)
+        started = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            for frame in source:
+                frames.append(frame.index)
+        assert time.monotonic() - started < 2.5 and len(frames) == 40  # two thirds
+
+
 def test_poses_of_a_stream(centroid_onnx):
     seen = []
     with served("rtsp") as address, runtime.Pose(centroid_onnx, threads=1) as pose:
@@ -91,6 +108,10 @@ def test_a_url_of_a_file_is_that_file(tmp_path):
         ("rtsp://host/a", "rtsp://host/a"),
         ("rtsp://me:a:b@host:554/x?y=1", "rtsp://me:***@host:554/x?y=1"),
         ("http://[", "http://["),
+        ("rtsp://admin:pass#1@host/", "rtsp://admin:***@host/"),
+        ("rtsp://admin:a/b?c@d@host/x", "rtsp://admin:***@host/x"),
+        ("http://host:80/a", "http://host:80/a"),
+        ("http://me@host/a:b", "http://me@host/a:b"),
     ],
 )
 def test_passwords_are_not_shown(url, shown):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -43,7 +44,7 @@ def open_network(path: Path, device: str = "cpu", threads: int | None = None) ->
             f"{path}: the extension is '{path.suffix}', networks without a sidecar run as .onnx and .xml"
         )
     engine = engine_for(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ModelFileError(f"{path}: no such file")
     if device not in engine.devices:
         raise BackendUnavailable(f"{engine.name} has no device '{device}', legal are {', '.join(engine.devices)}")
