@@ -51,8 +51,8 @@ def webp_lossy(width, height):
     return webp(b"VP8 ", b"\x10\0\0\x9d\x01\x2a" + struct.pack("<HH", width | 1 << 14, height | 2 << 14) + bytes(8))
 
 
-def tiff(width, height, order="<", big=False, tile=(16, 16)):
-    entries = [(256, width), (257, height), (258, 8), (322, tile[0]), (323, tile[1])]
+def tiff(width, height, order="<", big=False, tile=(16, 16), again=()):
+    entries = [(256, width), (257, height), (258, 8), (322, tile[0]), (323, tile[1]), *again]
     word, kind = ("Q", 16) if big else ("I", 4)
     head = (b"II" if order == "<" else b"MM") + struct.pack(order + "H", 43 if big else 42)
     head += struct.pack(order + "HHQ", 8, 0, 16) if big else struct.pack(order + "I", 8)
@@ -97,6 +97,14 @@ def test_a_tile_larger_than_the_picture_counts(tmp_path):
     (tmp_path / "huge.tif").write_bytes(tiff(16, 16, tile=(HUGE, HUGE)))
     with pytest.raises(InputError, match="30000 x 30000 px"):
         read_image(tmp_path / "huge.tif")
+
+
+def test_a_side_that_is_there_twice_counts_as_the_larger(tmp_path):
+    """Which of the two a decoder takes is its own affair."""
+    for first, second in ((HUGE, 16), (16, HUGE)):
+        (tmp_path / "huge.tif").write_bytes(tiff(first, first, again=[(256, second), (257, second)]))
+        with pytest.raises(InputError, match="30000 x 30000 px"):
+            read_image(tmp_path / "huge.tif")
 
 
 @pytest.mark.parametrize("size_wh", [(1, 1), (17, 5), (640, 480), (4000, 3)])

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from itertools import islice, pairwise
+from pathlib import Path
 
 import cv2
 import pytest
@@ -189,6 +190,16 @@ def test_closing_from_another_thread_ends_the_reading(plug_in, behaviour):
     started = time.monotonic()
     list(source)
     assert time.monotonic() - started < 2
+
+
+def test_a_device_is_the_camera_of_its_number(plug_in, monkeypatch):
+    plug_in(("ok", 60))
+    monkeypatch.setattr(Path, "is_char_device", lambda path: True)
+    for source in ("/dev/video7", Path("/dev/video7")):
+        with open_source(source) as camera:
+            assert (camera.kind, camera.name) == ("camera", "7")
+    with pytest.raises(InputError, match="/dev/null: no such file or folder"):
+        open_source("/dev/null")
 
 
 def test_a_camera_that_is_not_there_is_named(plug_in):

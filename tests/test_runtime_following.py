@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from conftest import dots_image
 from following_world import IMAGE, SHAPE, SIGMAS, SIZE_WH, World
 
 import runtime
 from runtime.following import AT_ONCE, MOST_WINDOWS, WINDOW_SHARES, OnePerson, windows
 from runtime.geometry import box_to_center_scale, refuse_bad_boxes
 from runtime.identities import MEMORY_S, PoseIdentities
+from runtime.source import RawFrame, Source
 
 WINDOWS = windows(SIZE_WH, 0.75, 1.25)
 N_LARGE = len(windows(SIZE_WH, 0.75, 1.25, WINDOW_SHARES[:1]))
@@ -207,3 +209,31 @@ def test_odd_pictures_have_few_windows_all_of_them_legal(size_wh):
 def test_a_picture_without_anybody_has_nobody():
     found = one(World()).find(IMAGE)
     assert len(found) == 0 and found.ids is None and found.image_size_wh == SIZE_WH
+
+
+class Film(Source):
+    """Pictures in memory."""
+
+    images: list
+
+    def __iter__(self):
+        for index, image in enumerate(self.images):
+            yield RawFrame(index, index / self.fps, self.name, image)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_frames_of_another_size_are_looked_at_anew(centroid_onnx, several):
+    """The person stands where the smaller frames have no pixels any more."""
+    film = Film("video", "film")
+    large = dots_image((640, 480), np.array([[560.0, 400], [520, 430], [600, 440]]), radius=8)
+    small = dots_image((320, 240), np.array([[60.0, 80], [40, 120], [90, 130]]), radius=8)
+    film.images = [large] * 3 + [small] * 3 + [large] * 3
+    boxes = {480: [[500, 360, 630, 470]], 240: [[20, 60, 120, 150]]}
+    detector = (lambda image: boxes[image.shape[0]]) if several else None
+    with runtime.Pose(centroid_onnx, threads=1, detector=detector, smoothing=False) as pose:
+        results = [frame.result for frame in pose.video(film)]
+    assert [len(result) for result in results] == [1] * 9
+    assert [result.image_size_wh[0] for result in results] == [640] * 3 + [320] * 3 + [640] * 3
+    np.testing.assert_allclose(results[4].keypoints_xy[0, 0], [60, 80], atol=2)
+    np.testing.assert_allclose(results[8].keypoints_xy[0, 0], [560, 400], atol=2)
+    assert [result.ids.tolist() for result in results] == [[1]] * 3 + [[2]] * 3 + [[1]] * 3

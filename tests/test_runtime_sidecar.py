@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import write_sidecar
 
+import runtime
 from runtime.errors import ModelFileError
 from runtime.sidecar import Sidecar, artifact_files, sidecar_path
 
@@ -142,3 +144,15 @@ def test_ir_without_its_weights_is_refused(tmp_path):
     (tmp_path / "pose.xml").write_text("<net/>")
     with pytest.raises(ModelFileError, match=r"pose\.bin: missing"):
         artifact_files(tmp_path / "pose.xml")
+
+
+def test_a_file_that_may_not_be_read_is_a_model_file_error(centroid_onnx, monkeypatch):
+    sidecar = Sidecar.read(centroid_onnx)
+
+    def closed(*args):
+        raise PermissionError(13, "Permission denied")
+
+    for where, name in ((hashlib, "file_digest"), (Path, "read_bytes")):
+        with monkeypatch.context() as patch, pytest.raises(ModelFileError, match="cannot be read: Permission denied"):
+            patch.setattr(where, name, closed)
+            sidecar.verify(centroid_onnx) if where is hashlib else runtime.NetworkDetector(centroid_onnx)

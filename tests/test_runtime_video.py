@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from runtime.errors import InputError
+import runtime
+from runtime.disk import check_target
+from runtime.errors import InputError, ModelFileError
 from runtime.video import open_source, read_image
 
 NOISE = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
@@ -112,6 +115,30 @@ def test_what_cannot_be_opened_is_named(source, named):
     with pytest.raises(InputError) as caught:
         open_source(source)
     assert named in str(caught.value) and caught.value.exit_code == 4
+
+
+def test_a_path_is_never_a_camera_and_a_glob_may_go_down(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("2024/a.png", "2024/b/c.png"):
+        Path(name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(name, np.zeros((8, 8, 3), np.uint8))
+    assert open_source(Path("2024")).kind == "folder"
+    assert [path.name for path in open_source("2024/**/*.png").paths] == ["a.png", "c.png"]
+
+
+def test_what_the_file_system_refuses_is_an_error_of_ours(tmp_path):
+    """Names that are too long stand for closed folders, too, which an administrator's tests cannot make."""
+    name = "x" * 300
+    with pytest.raises(InputError, match=r"xx: cannot be read: File name too long"):
+        open_source(name)
+    with pytest.raises(InputError, match=r"x\.mp4: the folder .* cannot be written to: File name too long"):
+        check_target(tmp_path / f"{name}.mp4", (".mp4",))
+    with pytest.raises(ModelFileError, match=r"x\.onnx: cannot be read: File name too long"):
+        runtime.Pose(f"{name}.onnx")
+    with pytest.raises(ModelFileError, match="xx: no artifact, and no packaged model"):
+        runtime.Pose(name)
+    with pytest.raises(ModelFileError, match=r"x\.onnx: no such file"):
+        runtime.NetworkDetector(f"{name}.onnx")
 
 
 def test_a_folder_without_pictures_is_an_error(tmp_path):

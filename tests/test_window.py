@@ -259,6 +259,15 @@ def test_keys_are_heard_while_the_camera_is_gone(command, camera, window):
     assert len(pressed_s) == 1 and time.monotonic() - pressed_s[0] < 1
 
 
+def test_what_was_not_written_is_not_said(command, camera, window, capsys):
+    camera(("block", 60))
+    window((0, "r"), (0, "q"))
+    assert command("--save", "drawn.mp4", "--json", "poses.jsonl") == 0
+    written = [line for line in capsys.readouterr().err.splitlines() if line.startswith("written: ")]
+    assert sorted(written) == sorted(f"written: {path}" for path in Path().iterdir())
+    assert not Path("drawn.mp4").exists()
+
+
 def test_the_bar_is_drawn_on_a_terminal_only(monkeypatch, capsys):
     for is_terminal in (True, False):
         monkeypatch.setattr(sys.stderr, "isatty", lambda answer=is_terminal: answer)
