@@ -24,7 +24,7 @@ from runtime.disk import check_target
 from runtime.errors import PoseError
 from runtime.pose import MODELS_DIR
 from runtime.progress import CLEAR_LINE
-from runtime.trial import TIMEOUT_S, run_child, try_artifact, try_camera
+from runtime.trial import CAMERA_TIMEOUT_S, TIMEOUT_S, run_child, try_artifact, try_camera
 
 MODULES = {"executorch": "executorch.runtime", "coreml": "coremltools"}  # engine -> what is imported; else its name
 PACKAGES = {"coreml": "coremltools"}  # engine -> what pip installs; else its name
@@ -41,7 +41,13 @@ def main(argv: list[str] | None = None) -> int:
         "models", nargs="*", type=Path, metavar="ARTIFACT", help="artifacts to try besides the packaged"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON too")
-    parser.add_argument("--timeout", type=float, default=TIMEOUT_S, metavar="S", help="seconds that a trial may take")
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=TIMEOUT_S,
+        metavar="S",
+        help="seconds that a trial may take, cameras 20 at most",
+    )
     parser.add_argument("--try", dest="engine", choices=[e.name for e in ENGINES], help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.engine:
@@ -72,7 +78,7 @@ def examine(models: list[Path], timeout_s: float) -> dict[str, Any]:
         "models": {
             str(path): examine_model(path, accelerators_for(path, engines), timeout_s) for path in announced(models)
         },
-        "cameras": {str(number): examine_camera(number) for number in camera_numbers()},
+        "cameras": {str(number): examine_camera(number, timeout_s) for number in camera_numbers()},
     }
 
 
@@ -164,9 +170,9 @@ def camera_numbers() -> list[int]:
     return list(range(MAX_CAMERAS))
 
 
-def examine_camera(number: int) -> dict[str, str]:
+def examine_camera(number: int, timeout_s: float = CAMERA_TIMEOUT_S) -> dict[str, str]:
     """Size and rate, or why there are none."""
-    works, problem = try_camera(number)
+    works, problem = try_camera(number, min(timeout_s, CAMERA_TIMEOUT_S))
     return {"works": works, "problem": problem}
 
 

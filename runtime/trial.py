@@ -23,7 +23,7 @@ from runtime.errors import ModelFileError, PoseError
 from runtime.pose import Pose
 from runtime.video import open_source
 
-TIMEOUT_S = 120.0
+TIMEOUT_S, CAMERA_TIMEOUT_S = 120.0, 20.0
 TIMED_CALLS = 10
 NUM_FRAMES = 10  # of a camera
 
@@ -43,7 +43,7 @@ def try_artifact(path: Path, device: str = "cpu", threads: int | None = None, ti
     return float(report["milliseconds"])
 
 
-def try_camera(number: int, timeout_s: float = 20.0) -> tuple[str, str]:
+def try_camera(number: int, timeout_s: float = CAMERA_TIMEOUT_S) -> tuple[str, str]:
     """Read some frames of a camera in a child process: ("640 x 480, 30.0 frames/s", ""), or ("", what is wrong)."""
     report, problem = run_child(["camera", str(number)], timeout_s)
     if problem:

@@ -168,6 +168,9 @@ def test_what_a_detector_was_taken_for_is_said(command, photo, tmp_path, capsys)
     detector = write_detector(tmp_path / "who.onnx", "rtmdet")
     assert command("--source", photo, "--detector", detector) == 0
     assert "detector who.onnx: taken for rtmdet by its outputs (1, N, 5) and (1, N)" in capsys.readouterr().err
+    assert command("--source", photo, "--detector", detector, "--detector-family", "yolox-mmdeploy") == 0
+    assert "detector who.onnx: taken for yolox-mmdeploy" in capsys.readouterr().err
+    assert command("--source", photo, "--detector", detector, "--detector-family", "yolo") == 3
 
 
 def test_a_damaged_model_is_one_line(command, photo, centroid_onnx, capsys):
@@ -186,6 +189,7 @@ def test_debug_shows_where_it_happened(command):
     [
         ["--nonsense"], ["--threads", "0"], ["--threads", "two"], ["--threshold", "high"], ["--threshold", "nan"],
         ["--threshold", "7"], ["--retry", "-3"], ["--retry", "inf"],
+        ["--detector-family", "yolox"], ["--detector", "a.onnx", "--detector-family", "ssd"],
     ],
 )  # fmt: skip
 def test_wrong_options_are_usage_errors(command, arguments):
