@@ -16,7 +16,7 @@ from runtime.geometry import Image
 from runtime.network_detector import NetworkDetector
 
 LEGAL_DETECTORS = 'legal are None, a file (.onnx, .xml), "hog" and a callable: image (H, W, 3) BGR -> boxes (N, 4) px'
-HOG_STRIDE_PX, HOG_SCALE, HOG_LEAST = (8, 8), 1.05, 0.3
+HOG_STRIDE_PX, HOG_PADDING_PX, HOG_SCALE, HOG_LEAST = (8, 8), (32, 32), 1.05, 0.3
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,9 @@ class HogDetector:
 
     def __call__(self, image: Image) -> Detections:
         """Boxes with the classifier's margin as score, not limited to 1."""
-        boxes_xywh, margins = self.hog.detectMultiScale(image, winStride=HOG_STRIDE_PX, scale=HOG_SCALE)
+        boxes_xywh, margins = self.hog.detectMultiScale(
+            image, winStride=HOG_STRIDE_PX, padding=HOG_PADDING_PX, scale=HOG_SCALE
+        )
         boxes = np.asarray(boxes_xywh, dtype=np.float64).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         scores = np.asarray(margins, dtype=np.float64).reshape(-1)

@@ -221,7 +221,7 @@ def test_hog_boxes_become_corners(monkeypatch):
         def setSVMDetector(self, detector):
             assert detector == "people"
 
-        def detectMultiScale(self, image, winStride, scale):
+        def detectMultiScale(self, image, winStride, padding, scale):
             return np.array([[10, 20, 30, 40], [0, 0, 20, 20]]), np.array([1.5, 0.1])
 
     monkeypatch.setattr(cv2, "HOGDescriptor", Descriptor, raising=False)
