@@ -17,6 +17,7 @@ from converters.parity import Parity
 from converters.recipe import MIXES, PRECISIONS
 from converters.rewrites import REWRITES, rewrites_for
 from runtime.errors import PoseError
+from runtime.sidecar import sidecar_path
 from tfpose_edge import load_checkpoint
 from tfpose_edge.attention import EXPORTABLE
 from tfpose_edge.checkpoint import check_target, written_whole
@@ -37,7 +38,8 @@ Then: python -m runtime.webcam --model deploy/pose.onnx
 """
 EPILOG = """\
 exit codes: 0 done, 2 usage, 3 conversion or parity failed, 4 calibration data unreadable, 5 a format's
-packages are missing, 130 interrupted. After a failure the output folder is as it was.
+packages are missing, 130 interrupted. After a failure the output folder is as it was; artifacts whose
+table has been printed stay, whatever becomes of --explain.
 """
 
 
@@ -49,6 +51,8 @@ def main(argv: list[str] | None = None) -> int:
     options = Options(**{name: getattr(args, name) for name in names})
     output = args.output or args.checkpoint.parent
     try:
+        if args.json:
+            refuse_overwriting(args.json, args.checkpoint, [output / options.file_name(name) for name in args.to])
         if args.json and (output.exists() or args.json.parent != output):  # the conversion makes its own folder
             check_target(args.json)
         for name in args.to:
@@ -62,17 +66,25 @@ def main(argv: list[str] | None = None) -> int:
         converted = convert_checkpoint(args.checkpoint, unique(args.to), output, options, progress)
         if args.json:
             write_json(args.json, converted)
-        told = explanations(args.checkpoint, unique(args.to), options, progress) if args.explain else ""
+        print(table(converted), flush=True)  # they are there, whatever becomes of the explanations
+        if args.explain:
+            print("\n" + explanations(args.checkpoint, unique(args.to), options, progress))
     except KeyboardInterrupt:
         return fail("interrupted", 130, args.debug)
     except PoseError as error:
         return fail(str(error), error.exit_code, args.debug)
     except OSError as error:
         return fail(f"cannot write: {error}", 3, args.debug)
-    print(table(converted))
-    if told:
-        print(f"\n{told}")
     return 0
+
+
+def refuse_overwriting(json_path: Path, checkpoint: Path, artifacts: Sequence[Path]) -> None:
+    """ValueError for a table that would take the place of the checkpoint, an artifact or a sidecar."""
+    taken = [checkpoint, *artifacts, *(sidecar_path(artifact) for artifact in artifacts)]
+    if json_path.resolve() in [path.resolve() for path in taken]:
+        raise ValueError(
+            f"--json {json_path}: is the checkpoint, an artifact or its sidecar; the table needs its own name"
+        )
 
 
 def explanations(checkpoint: Path, names: Sequence[str], options: Options, progress: Progress) -> str:

@@ -139,6 +139,8 @@ def convert_checkpoint(
     progress(f"crops of {options.calibration or 'rendered people'}, through the checkpoint")
     source = load_source(checkpoint, options.precision, options.calibration, options.crops)
     check_layers(source, options.decoder_layers)
+    if source.calibration is not None:
+        progress(f"ranges of int8 from {len(source.calibration)} crops of {source.ranges_of}")
     with staging(output) as folder:
         converted = [convert_one(source, name, folder, options, progress) for name in formats]
     return [replace(one, file=output / one.file.name) for one in converted]
@@ -180,8 +182,10 @@ def convert_one(source: Source, name: str, folder: Path, options: Options, progr
         "rewrites": rewrites,
         "decoder_layers": options.decoder_layers or config.num_decoder_layers,
         "export": export,
-        "presence_score": source.presence_score,
-        "provenance": provenance(source.checkpoint, source.training, source.crops_of, packages),
+        "presence_score": source.presence_score(options.decoder_layers),
+        "provenance": provenance(
+            source.checkpoint, source.training, source.crops_in_words(options.precision), packages
+        ),
     }
     write_sidecar(path, config, facts, parity, engines)
     size = sum((folder / file).stat().st_size for file in artifact_files(path))

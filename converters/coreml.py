@@ -8,6 +8,7 @@ values, and computed with in half.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,16 @@ def convert(graph: ExportGraph, example: Tensor, path: Path, recipe: Recipe) -> 
     if recipe.precision == "int8":
         model = with_small_weights(model, recipe.mix)
     model.save(str(path))
+    make_readable(path)
     return {"minimum_target": target.name, "image_input": is_image, "mix": recipe.mix, "operations": count(model)}
+
+
+def make_readable(package: Path) -> None:
+    """Give the files of a package, which coremltools makes for their owner only, the rights of files made here."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in (package, *package.rglob("*")):
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
 
 
 def count(model: Any) -> int:

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from converters.accuracy import Accuracy, Labels
 from converters.errors import ConversionError
 from runtime.backends import Backend, open_backend
-from tfpose_edge import TFPose
 
 Array = NDArray[np.float32]
 
@@ -88,8 +88,8 @@ class Parity:
 
 
 @torch.no_grad()
-def reference_outputs(model: TFPose, crops: NDArray[np.uint8]) -> Outputs:
-    """What the checkpoint says, in fp32 on the CPU."""
+def reference_outputs(model: nn.Module, crops: NDArray[np.uint8]) -> Outputs:
+    """What the checkpoint, or a graph of it, says, in fp32 on the CPU."""
     outputs = [model(torch.from_numpy(chunk).float()) for chunk in _chunks(crops, REFERENCE_BATCH)]
     keypoints, scores = (torch.cat([output[i] for output in outputs]).numpy() for i in range(2))
     return Outputs(keypoints, scores)

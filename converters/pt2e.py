@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
+from converters.quantize import batches_of
+
 CONVOLUTION, ADD = torch.ops.aten.conv2d.default, torch.ops.aten.add.Tensor
 SHORTCUTS = re.compile(r"\bbackbone\b")
 """Names of modules whose sums are quantised: the residual connections between convolutions."""
@@ -26,10 +28,9 @@ def quantise(graph: nn.Module, example: Tensor, crops: NDArray[np.uint8]) -> fx.
 
     traced = torch.export.export(graph, (example,)).module(check_guards=False)
     prepared = prepare_pt2e(traced, quantizer())
-    batch = len(example)
     with torch.no_grad():
-        for start in range(0, len(crops) - batch + 1, batch):
-            prepared(torch.from_numpy(crops[start : start + batch]).to(example.dtype))
+        for batch in batches_of(crops, len(example)):
+            prepared(torch.from_numpy(batch).to(example.dtype))
     converted: fx.GraphModule = convert_pt2e(prepared)
     return converted
 

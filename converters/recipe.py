@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 PRECISIONS = {
     "fp32": "single precision throughout",
-    "fp16": "half-precision weights, and arithmetic where the engine has it; coordinates in single precision",
+    "fp16": "half-precision weights, and arithmetic where the engine has it; coordinates in single precision "
+    "(OpenVINO computes them so, from constants in half)",
     "int8": "8-bit weights, and arithmetic where it pays; coordinates in floating point",
 }
 """Name -> what it means; `Format.precisions` says which format has which."""

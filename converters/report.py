@@ -65,7 +65,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.json and args.json.parent != output:
             check_target(args.json)
-        output.mkdir(parents=True, exist_ok=True)
+        if args.checkpoint.is_file():  # otherwise loading it says what is wrong, and leaves no folder
+            output.mkdir(parents=True, exist_ok=True)
         plan = Plan(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Plan)})
         report = measure(plan, stopwatch())
         write(report, output / "report", args.json)

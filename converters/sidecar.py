@@ -48,7 +48,16 @@ def write_sidecar(
 
 def engine_version(engine: str) -> str:
     """The installed version; Core ML's is macOS's."""
-    return f"macOS {platform.mac_ver()[0]}" if engine == "coreml" else metadata.version(engine)
+    return f"macOS {platform.mac_ver()[0]}" if engine == "coreml" else installed_version(engine)
+
+
+def installed_version(module: str) -> str:
+    """Of the distribution that a module comes from: onnxruntime's may be onnxruntime-gpu."""
+    try:
+        return metadata.version(module)
+    except metadata.PackageNotFoundError:
+        names = metadata.packages_distributions().get(module, [])
+        return metadata.version(names[0]) if names else "unknown"
 
 
 def provenance(checkpoint: Path, training: dict[str, Any], crops: str, packages: tuple[str, ...]) -> dict[str, Any]:
@@ -65,5 +74,5 @@ def provenance(checkpoint: Path, training: dict[str, Any], crops: str, packages:
         "checkpoint_sha256": sha256_of(checkpoint),
         "training": training,
         "parity_crops": crops,
-        "versions": {name: metadata.version(name) for name in ("torch", *packages)},
+        "versions": {name: installed_version(name) for name in ("torch", *packages)},
     }

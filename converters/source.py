@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from converters.accuracy import Labels
 from converters.errors import ConversionError
 from converters.formats import NAIVE_SAMPLER
+from converters.graph import ExportGraph
 from converters.parity import Outputs, reference_outputs
 from converters.presence import presence_score
+from runtime.errors import InputError
 from tfpose_edge import TFPose, load_checkpoint, read_provenance
 from training.data import calibration
 from training.data.spec import DataSpec
@@ -35,8 +37,24 @@ class Source:
     labels: Labels | None  # of the crops
     calibration: NDArray[np.uint8] | None  # others (M, 3, H, W), for the ranges of int8
     crops_of: str  # what the crops show, in words
-    ranges_of: str  # what those of the ranges show; empty without
-    presence_score: float | None  # mean score from which on a crop shows somebody; None: not told by these crops
+    ranges_of: str  # what those of the ranges show; "" without
+    empty: NDArray[np.uint8]  # (E, 3, H, W), places of the same pictures that show nobody
+    presence: float | None  # `presence_score` of all layers
+
+    def presence_score(self, layers: int | None = None) -> float | None:
+        """Mean score from which on a crop shows somebody, with the first decoder layers; None: not told by these crops.
+
+        `layers` None is all of them.
+        """
+        if layers in (None, self.model.config.num_decoder_layers) or not len(self.empty):
+            return self.presence
+        graph = ExportGraph(self.model, NAIVE_SAMPLER, (), layers)
+        of_people, of_nobody = (reference_outputs(graph, crops).scores for crops in (self.crops, self.empty))
+        return presence_score(of_people, of_nobody)
+
+    def crops_in_words(self, precision: str) -> str:
+        """What parity was measured on, and, in int8, what set the ranges."""
+        return self.crops_of + (f"; ranges of int8 from {self.ranges_of}" if precision == "int8" else "")
 
     @property
     def training(self) -> dict[str, Any]:
@@ -59,7 +77,7 @@ def load_source(
 
     Raises:
         ConversionError: not a checkpoint.
-        InputError: the data cannot be read.
+        InputError: the data cannot be read, or the ranges' people are those compared on.
     """
     try:
         model = load_checkpoint(checkpoint, sampler=NAIVE_SAMPLER)
@@ -69,23 +87,35 @@ def load_source(
     size_wh = config.input_size_wh
     others = RANGE_CROPS if is_int8 and ranges_data is None else 0
     compared, rest = calibration.subjects(size_wh, config.padding, data, count, others)
-    ranges_of = words(ranges_data) if ranges_data else "others of them" if rest else "the same"
-    if is_int8 and ranges_data:
-        rest, _ = calibration.subjects(size_wh, config.padding, ranges_data, RANGE_CROPS)
-    ranges = (rest or compared).crops if is_int8 else None
+    ranges, ranges_of = (rest or compared).crops, "others of them" if rest else "the same"
+    if ranges_data:
+        given = calibration.subjects(size_wh, config.padding, ranges_data, RANGE_CROPS)[0].crops
+        ranges, ranges_of = without(given, compared.crops), words(ranges_data)
+        if is_int8 and not len(ranges):
+            raise InputError(f"data {ranges_data!r}: its people are those compared on; int8's ranges need others")
     labels = Labels.of(compared, config.keypoint_names, size_wh)
-    crops_of = words(data) + (f"; ranges of int8 from {ranges_of}" if is_int8 else "")
     expected = reference_outputs(model, compared.crops)
     empty = calibration.empty_crops(size_wh, data, count)
     presence = presence_score(expected.scores, reference_outputs(model, empty).scores) if len(empty) else None
     return Source(
-        checkpoint, model, compared.crops, expected, labels, ranges, crops_of, ranges_of if is_int8 else "", presence
-    )
+        checkpoint, model, compared.crops, expected, labels, ranges if is_int8 else None, words(data),
+        ranges_of if is_int8 else "", empty, presence,
+    )  # fmt: skip
+
+
+def without(crops: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Crops (N, 3, H, W) less those that are among the others."""
+    known = {crop.tobytes() for crop in others}
+    return crops[[crop.tobytes() not in known for crop in crops]]
 
 
 def words(data: str | None) -> str:
     """What crops of DATA show, without its folders."""
-    return f"persons of {DataSpec.parse(data).annotations.name}" if data else "rendered people"
+    if data is None:
+        return "rendered people"
+    spec = DataSpec.parse(data)
+    is_part = spec.first > 1 or spec.last is not None
+    return f"persons of {spec.annotations.name}" + (f" {spec.first}-{spec.last or ''}" if is_part else "")
 
 
 def without_folders(value: Any) -> Any:

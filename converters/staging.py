@@ -14,9 +14,9 @@ from pathlib import Path
 def staging(output: Path) -> Iterator[Path]:
     """A hidden folder inside `output` (so on the same disk), whose contents move up to `output` at the end.
 
-    An exception removes the folder, and `output` too if it was made for this.
+    An exception removes the folder, and `output` and the folders above it too if they were made for this.
     """
-    is_new = not output.exists()
+    made = [place for place in (output, *output.parents) if not place.exists()]
     output.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".converting-", dir=output))
     try:
@@ -26,8 +26,9 @@ def staging(output: Path) -> Iterator[Path]:
         _install(fresh, output, folder / "old")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        if is_new and not any(output.iterdir()):
-            output.rmdir()
+        for place in made:
+            if not any(place.iterdir()):
+                place.rmdir()
 
 
 def _install(fresh: Path, output: Path, old: Path) -> None:
@@ -37,13 +38,13 @@ def _install(fresh: Path, output: Path, old: Path) -> None:
     moved: list[str] = []
     try:
         for name in names:
+            moved.append(name)
             if (output / name).exists():
                 os.replace(output / name, old / name)
-            moved.append(name)
             os.replace(fresh / name, output / name)
-    except OSError:
+    except BaseException:  # Ctrl-C too
         for name in moved:
-            if (output / name).exists():
+            if not (fresh / name).exists():
                 os.replace(output / name, fresh / name)
             if (old / name).exists():
                 os.replace(old / name, output / name)

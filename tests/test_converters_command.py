@@ -290,6 +290,42 @@ def test_a_move_that_fails_is_undone(tmp_path, monkeypatch):
     assert (tmp_path / "a").read_text() == "old a" and (tmp_path / "b" / "inside").read_text() == "old b"
 
 
+@pytest.mark.parametrize("moment", [1, 2, 3, 4])
+def test_ctrl_c_in_the_last_moment_keeps_what_was_there(tmp_path, monkeypatch, moment):
+    for name in "ab":
+        (tmp_path / name).write_text(f"old {name}")
+    replace, moves = os.replace, []
+
+    def interrupted(source, target):
+        replace(source, target)
+        moves.append(target)
+        if len(moves) == moment:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt), staging(tmp_path) as folder:
+        for name in "ab":
+            (folder / name).write_text(f"new {name}")
+    assert files(tmp_path) == ["a", "b"]
+    assert [(tmp_path / name).read_text() for name in "ab"] == ["old a", "old b"]
+
+
+@pytest.mark.parametrize("name", ["best.safetensors", "pose.onnx", "pose.onnx.json"])
+def test_the_table_takes_nobody_s_place(tmp_path, capsys, name):
+    (tmp_path / name).write_bytes(b"mine")
+    with pytest.raises(SystemExit) as error:
+        main([str(tmp_path / "best.safetensors"), "--to", "onnx", "--json", str(tmp_path / name)])
+    assert error.value.code == 2 and "the table needs its own name" in capsys.readouterr().err
+    assert (tmp_path / name).read_bytes() == b"mine"
+
+
+def test_folders_made_for_nothing_are_removed(tmp_path):
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(ValueError), staging(tmp_path / "mine" / "a" / "b"):
+        raise ValueError
+    assert files(tmp_path) == ["mine"]
+
+
 def test_staging_replaces_folders(tmp_path):
     for content in ("old", "new"):
         with staging(tmp_path) as folder:

@@ -82,8 +82,9 @@ def test_pictures_are_never_enlarged_and_keep_their_region(tmp_path):
 
 def test_round_trip_of_the_file(tmp_path):
     sources = {"a": small(persons_of(tmp_path, 2)), "b": [], "c": small(persons_of(tmp_path, 1))}
-    write_people(tmp_path / "people.npz", sources, COCO_17)
-    again = read_people(tmp_path / "people.npz", COCO_17)
+    write_people(tmp_path / "people.npz", sources, COCO_17, {"a": "hash"})
+    again, origins = read_people(tmp_path / "people.npz", COCO_17)
+    assert origins == {"a": "hash"}
     assert {name: len(found) for name, found in again.items()} == {"a": 2, "b": 0, "c": 1}
     for person, wanted in zip(again["a"] + again["c"], sources["a"] + sources["c"], strict=True):
         assert person.image_path.read_bytes() == wanted.image_path.read_bytes()
@@ -101,8 +102,8 @@ def test_others_in_the_picture_are_remembered(root, tmp_path):
     assert [len(person.beside_xyxy) for person in both] == [1, 1, 0]
     sides = np.ptp(both[0].box_xyxy.reshape(2, 2), axis=0) / np.ptp(first.box_xyxy.reshape(2, 2), axis=0)
     assert np.allclose(both[0].beside_xyxy[0] - both[0].box_xyxy, 30 * np.tile(sides, 2))
-    write_people(tmp_path / "people.npz", {"a": both}, COCO_17)
-    again = PhotographedPeople(read_people(tmp_path / "people.npz", COCO_17)["a"], TINY)
+    write_people(tmp_path / "people.npz", {"a": both}, COCO_17, {})
+    again = PhotographedPeople(read_people(tmp_path / "people.npz", COCO_17)[0]["a"], TINY)
     assert [again._boxes_beside(person).shape for person in again.persons] == [(1, 4), (1, 4), (0, 4)]
     (rendered,) = packed_people(root, tmp_path / "r.npz", tuple(COCO_17), print, 1)["rendered"]
     x1, y1, x2, y2 = rendered.beside_xyxy[0]
@@ -125,7 +126,7 @@ def test_files_that_are_something_else_are_refused(tmp_path):
     path.write_bytes(b"no people")
     with pytest.raises(InputError, match="not a file of packed people"):
         read_people(path, COCO_17)
-    write_people(path, {"a": small(persons_of(tmp_path, 1))}, COCO_17)
+    write_people(path, {"a": small(persons_of(tmp_path, 1))}, COCO_17, {})
     with pytest.raises(InputError, match="holds other key points"):
         read_people(path, COCO_17[:3])
     np.savez(path, head=np.frombuffer(json.dumps({"format": FORMAT}).encode(), np.uint8))
@@ -144,6 +145,11 @@ def test_the_recipe_packs_what_is_there_and_says_what_is_not(root, tmp_path):
     shutil.copytree(root / "lspet", tmp_path / "more" / "coco_train")
     with pytest.raises(InputError, match=r"people\.npz: has not coco_train; remove it"):
         packed_people(tmp_path / "more", tmp_path / "people.npz", tuple(COCO_17), said.append, 3)
+    shutil.copytree(root, tmp_path / "changed")
+    write_data_set(tmp_path / "other", 5)
+    (tmp_path / "other" / "annotations.json").replace(tmp_path / "changed" / "lspet" / "annotations.json")
+    with pytest.raises(InputError, match=r"people\.npz: was made of other data \(lspet\); remove it"):
+        packed_people(tmp_path / "changed", tmp_path / "people.npz", tuple(COCO_17), said.append, 3)
     with pytest.raises(InputError, match="has none of lsp_train, lspet"):
         packed_people(tmp_path, tmp_path / "others.npz", tuple(COCO_17), said.append, 0)
 

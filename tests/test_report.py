@@ -104,3 +104,6 @@ def test_usage_and_unreadable_data(made, tmp_path, capsys):
     assert error.value.code == 2 and "executorch" in capsys.readouterr().err
     assert report.main([str(made / "best.safetensors"), "--data", "none.json:none", "--output", str(tmp_path)]) == 4
     assert "none.json" in capsys.readouterr().err
+    nowhere = tmp_path / "nowhere" / "best.safetensors"
+    assert report.main([str(nowhere), "--data", "none.json:none"]) == 3
+    assert not nowhere.parent.exists()

@@ -20,8 +20,10 @@ from training.data.calibration import calibration_crops
 from training.data.crops import Augmentation
 from training.data.dataset import EpochSampler, JoinedPeople, PhotographedPeople, RenderedPeople, in_order
 from training.data.picture import read_image
-from training.data.reading import load_persons
+from training.data.reading import load_labelled, load_persons
 from training.data.spec import DataSpec
+from training.options import Options, with_defaults
+from training.people import training_people
 
 TINY = PRESETS["tiny"]
 
@@ -233,6 +235,30 @@ def test_items_depend_on_seed_epoch_and_index_alone(data):
     assert not torch.equal(one[0, 7].crops, one[1, 7].crops)
     assert len(one) == 9 and int(one[0, 7].place) == 7
     assert one[0, 0].crops.shape == (3, 128, 96) and one[0, 0].crops.dtype == torch.uint8
+
+
+def test_data_that_are_there_twice_are_cropped_differently(data):
+    options = with_defaults(Options(preset="tiny", train=(data, data), augment="strong"))
+    both, _ = training_people(options, TINY, pytest.fail)
+    assert [len(part) for part in both.parts] == [6, 6]
+    for index in range(6):
+        first, second = both[3, index], both[3, index + 6]
+        assert not torch.equal(first.crops, second.crops) and not torch.equal(first.keypoints, second.keypoints)
+        assert int(second.place) == int(first.place) + 6
+
+
+def test_nothing_is_empty_where_a_crowd_or_somebody_without_points_is(edited):
+    def change(content):
+        first = content["annotations"][0]
+        crowd = {**first, "id": 900, "iscrowd": 1, "bbox": [0, 0, 50, 60], "segmentation": {}}
+        nameless = {**first, "id": 901, "keypoints": [0] * 51, "num_keypoints": 0, "bbox": [100, 100, 40, 80]}
+        content["annotations"] += [crowd, nameless]
+
+    spec = edited(change)
+    (persons,), _ = load_labelled([f"{spec.annotations}:{spec.images}"], TINY.keypoint_names)
+    assert [person.beside_xyxy.tolist() for person in persons] == [[[0, 0, 50, 60], [100, 100, 140, 180]], [], []]
+    beside = PhotographedPeople(persons, TINY)._boxes_beside(persons[0])
+    assert beside.tolist() == [[0, 0, 50, 60], [100, 100, 140, 180]]
 
 
 def test_rendered_people_for_other_skeletons():

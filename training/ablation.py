@@ -110,16 +110,17 @@ def _epochs_within(order: Order, minutes: float) -> int:
     """Epochs that the slowest row trains within the budget; timed once, then kept beside the runs."""
     path = order.output / f"table-{order.name}-budget.json"
     known = json.loads(path.read_text()) if path.is_file() else {}
-    if known.get("minutes") == minutes:
-        return int(known["epochs"])
     probes = {
         run.folder: run for row in order.table.rows for run in [order.probe(row, min(PROBE_MINUTES, minutes / 20))]
     }
+    timed = {"minutes": minutes, "jobs": order.jobs, "runs": sorted(" ".join(run.arguments) for run in probes.values())}
+    if known.get("timed") == timed:
+        return int(known["epochs"])
     _side_by_side(order, list(probes.values()), _time)
     seconds = {run.name: _seconds_per_epoch(run) for run in probes.values()}
     epochs = max(1, int(SPARE * 60 * minutes / max(seconds.values())))
     with written_whole(path) as temporary:
-        temporary.write_text(json.dumps({"minutes": minutes, "epochs": epochs, "seconds_per_epoch": seconds}, indent=2))
+        temporary.write_text(json.dumps({"timed": timed, "epochs": epochs, "seconds_per_epoch": seconds}, indent=2))
     return epochs
 
 

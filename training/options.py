@@ -192,6 +192,10 @@ def with_defaults(options: Options) -> Plan:
         value = getattr(options, name)
         if value is not None and not value > 0:
             raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be above 0")
+    for name in ("clip_grad", "transformer_lr_factor", "warmup_steps"):
+        value = getattr(options, name)
+        if value is not None and not value >= 0:
+            raise ValueError(f"--{name.replace('_', '-')} is {value}; it must not be negative")
     if options.workers is not None and options.workers < 0:
         raise ValueError(f"--workers is {options.workers}; 0 works in the main process")
     if options.scores_only and (options.network != "tfpose" or options.initial_weights is None):

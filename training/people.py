@@ -38,7 +38,7 @@ def training_people(options: Plan, config: PoseConfig, warn: Callable[[str], Non
         sets = _of_recipe(options, config, warn)
         damage = Damage(sum(map(len, sets)), f"the recipe {options.recipe}", [], warn)
     parts: list[PhotographedPeople | RenderedPeople] = [
-        PhotographedPeople(persons, config, augmentation, seed) for persons in sets
+        PhotographedPeople(persons, config, augmentation, seed, part) for part, persons in enumerate(sets)
     ]
     if options.rendered and not options.recipe:
         parts.append(RenderedPeople(options.rendered, config, augmentation, seed))

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tfpose_edge import PoseConfig, PoseOutput
+from tfpose_edge.attention.module import in_full_precision
 from tfpose_edge.backbone import build_backbone
 from tfpose_edge.heads import HeatmapHead
 from tfpose_edge.model import IMAGENET_MEAN, IMAGENET_STD
@@ -56,7 +57,7 @@ class DeepPose(Rival):
     def forward(self, crops: Tensor) -> PoseOutput:
         """crops (B, 3, H, W) -> key points in fractions of the crop, one layer of them; memory (B, channels)."""
         pooled = self.coarsest(crops).mean((-1, -2))  # (B, channels)
-        keypoints = self.regression(pooled).unflatten(-1, (-1, 2))  # (B, K, 2)
+        keypoints = in_full_precision(self.regression, pooled).unflatten(-1, (-1, 2))  # (B, K, 2)
         return PoseOutput(keypoints, self.score(pooled.detach()).sigmoid(), keypoints[None], pooled)
 
     @torch.no_grad()

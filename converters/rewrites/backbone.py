@@ -26,8 +26,13 @@ class Subtract(nn.Module):
 
 
 def fold_normalisation(graph: ExportGraph) -> None:
-    """Divide the first convolution's weights by the standard deviation; the mean stays, for the sake of the padding."""
+    """Divide the first convolution's weights by the standard deviation; the mean stays, for the sake of the padding.
+
+    Not of a stem of timm's that standardises its weights itself: that would undo it.
+    """
     network = graph.network
+    if type(network.backbone.conv1).forward is not nn.Conv2d.forward:
+        return
     network.backbone.conv1.weight.data /= network.std.reshape(1, 3, 1, 1)
     graph.normalise = Subtract(network.mean.clone())
 

@@ -84,13 +84,14 @@ def empty_crops(input_size_wh: Size, data: str | None = None, count: int = 64, s
         scenes = [(p.image, p.keypoints_xy[p.visible > 0], np.zeros((0, 4))) for p in people]
     else:
         spec = DataSpec.parse(data)
-        labelled = check_labelled(load_persons(spec), spec)
+        everybody = load_persons(spec)
+        labelled = check_labelled(everybody, spec)
         persons = [labelled[place] for place in choose(len(labelled), count, 0)[0]]
         scenes = [
             (
                 read_image(person.image_path),
                 person.keypoints_xy[person.visible > 0],
-                np.array([p.box_xyxy for p in labelled if p.image_id == person.image_id and p is not person]),
+                np.array([p.box_xyxy for p in everybody.persons if p.image_id == person.image_id and p is not person]),
             )
             for person in persons
         ]

@@ -1,7 +1,7 @@
 """Data sets that training reads: annotated photographs and rendered people, one crop per (epoch, index).
 
-An item depends on (seed, epoch, index) alone, never on workers or on what was read before: that makes a resumed run
-equal to one that never stopped.
+An item depends on (seed, epoch, part, index in it) alone, never on workers or on what was read before: that makes a
+resumed run equal to one that never stopped. Data that are there several times are several parts, cropped differently.
 """
 
 from __future__ import annotations
@@ -58,21 +58,28 @@ class Batch(NamedTuple):
 class PhotographedPeople(Dataset[Batch]):
     """Crops of annotated persons.
 
-    Where a picture cannot be read, another person takes the item's place, drawn by (seed, epoch, index) as well.
+    Where a picture cannot be read, another person takes the item's place, drawn like the item itself.
 
     Args:
         persons: of one or more data sets, key points in the order of `config.keypoint_names`.
         config: gives crop size, padding and names.
         augmentation: None cuts the plain crop of the true box.
         seed: of the whole run.
+        part: number of these data among those of the run.
     """
 
     def __init__(
-        self, persons: Sequence[Person], config: PoseConfig, augmentation: Augmentation | None = None, seed: int = 0
+        self,
+        persons: Sequence[Person],
+        config: PoseConfig,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        part: int = 0,
     ) -> None:
         if not persons:
             raise InputError("the data has no person with labelled key points")
-        self.persons, self.config, self.augmentation, self.seed = list(persons), config, augmentation, seed
+        self.persons, self.config, self.augmentation = list(persons), config, augmentation
+        self.seed, self.part = seed, part
         self._of_picture: dict[Any, list[Person]] = {}
         for person in self.persons:
             self._of_picture.setdefault(person.image_path, []).append(person)
@@ -95,13 +102,14 @@ class PhotographedPeople(Dataset[Batch]):
 
     def _readable(self, epoch: int, index: int) -> tuple[int, Crop]:
         """Place and crop of the person at `index`, or of the first other one whose picture can be read."""
+        item = [self.seed, epoch, index, 0, self.part]
         try:
-            return index, self._crop(index, np.random.default_rng([self.seed, epoch, index]))
+            return index, self._crop(index, np.random.default_rng(item))
         except InputError as error:
             first = error
-        for other in np.random.default_rng([self.seed, epoch, index, 1]).integers(len(self.persons), size=OTHER_TRIES):
+        for other in np.random.default_rng([*item, 1]).integers(len(self.persons), size=OTHER_TRIES):
             with contextlib.suppress(InputError):
-                return int(other), self._crop(int(other), np.random.default_rng([self.seed, epoch, index]))
+                return int(other), self._crop(int(other), np.random.default_rng(item))
         raise first
 
     def _crop(self, place: int, rng: np.random.Generator) -> Crop:

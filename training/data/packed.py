@@ -25,7 +25,7 @@ from training.data.damage import Damage
 from training.data.persons import Array, Person
 from training.data.picture import PictureInMemory, read_image
 
-FORMAT = "tfpose-edge packed people/2"
+FORMAT = "tfpose-edge packed people/3"
 REACH = 1.5
 """Side of the region that is kept, over the person's box brought to the crop's shape: padding and some turning."""
 ASPECT = 0.75
@@ -56,12 +56,18 @@ def shrink(person: Person, image: NDArray[np.uint8], name: str, height_px: int, 
     )
 
 
-def write_people(path: Path, sources: Mapping[str, Sequence[Person]], names: Sequence[str]) -> None:
-    """Write shrunk persons, key points in the order of `names`, under the names of their sources."""
+def write_people(
+    path: Path, sources: Mapping[str, Sequence[Person]], names: Sequence[str], origins: Mapping[str, str]
+) -> None:
+    """Write shrunk persons, key points in the order of `names`, under the names of their sources.
+
+    `origins` are hashes of the files that the sources were read from, by source.
+    """
     persons = [person for source in sources.values() for person in source]
     pictures = [np.frombuffer(person.image_path.read_bytes(), np.uint8) for person in persons]
     rows = [np.column_stack([p.keypoints_xy, p.visible, p.named]) for p in persons]
-    head = {"format": FORMAT, "names": list(names), "sources": {name: len(found) for name, found in sources.items()}}
+    counts = {name: len(found) for name, found in sources.items()}
+    head = {"format": FORMAT, "names": list(names), "sources": counts, "origins": dict(origins)}
     with written_whole(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
@@ -76,8 +82,12 @@ def write_people(path: Path, sources: Mapping[str, Sequence[Person]], names: Seq
         )
 
 
-def read_people(path: Path, names: Sequence[str]) -> dict[str, list[Person]]:
-    """What `write_people` wrote, by source; InputError unless it is such a file with these key points."""
+def read_people(path: Path, names: Sequence[str]) -> tuple[dict[str, list[Person]], dict[str, str]]:
+    """What `write_people` wrote: persons and origins, by source.
+
+    Raises:
+        InputError: it is no such file, or has other key points.
+    """
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in ARRAYS}
@@ -88,10 +98,11 @@ def read_people(path: Path, names: Sequence[str]) -> dict[str, list[Person]]:
         raise InputError(f"{path}: holds other key points, or another format; remove it, and it is made again")
     persons = [_person(path, arrays, row) for row in range(len(arrays["ends"]))]
     ends = np.cumsum(list(head["sources"].values()))
-    return {
+    sources = {
         name: persons[end - count : end]
         for (name, count), end in zip(head["sources"].items(), ends.tolist(), strict=True)
     }
+    return sources, head["origins"]
 
 
 def shrunk(

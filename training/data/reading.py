@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import chain
+
+import numpy as np
 
 from runtime.errors import InputError
 from training.data.coco import read_coco
 from training.data.damage import Damage, say
 from training.data.lsp import read_lsp
 from training.data.mpii import read_mpii
-from training.data.persons import Person, PersonSet
+from training.data.persons import Array, Person, PersonSet
 from training.data.shards import read_shards
 from training.data.spec import DataSpec
 
@@ -48,7 +51,7 @@ def load_labelled(
         InputError: as `load_persons`, and if more persons are unusable than `damage.ALLOWED`.
     """
     sets = [load_persons(DataSpec.parse(text), keypoint_names) for text in data]
-    persons, problems = [found.labelled for found in sets], [problem for found in sets for problem in found.problems]
+    persons, problems = [among_others(found) for found in sets], [problem for one in sets for problem in one.problems]
     damage = Damage(sum(map(len, persons)) + len(problems), ", ".join(data), problems, warn)
     damage.note(
         *(
@@ -58,6 +61,18 @@ def load_labelled(
         )
     )
     return persons, damage
+
+
+def among_others(found: PersonSet) -> list[Person]:
+    """The labelled persons, each with the boxes of the ignored ones of their picture: crowds, people without points."""
+    boxes: dict[int, list[Array]] = {}
+    for person in found.persons:
+        if person.ignored:
+            boxes.setdefault(person.image_id, []).append(person.box_xyxy)
+    return [
+        replace(person, beside_xyxy=np.stack(boxes[person.image_id])) if person.image_id in boxes else person
+        for person in found.labelled
+    ]
 
 
 def check_labelled(found: PersonSet, spec: DataSpec) -> list[Person]:

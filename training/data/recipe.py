@@ -11,7 +11,7 @@ Each folder holds annotations.json and images/; what is missing is left out, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from runtime.errors import InputError
+from runtime.sidecar import sha256_of
 from runtime.skeleton import COCO_17
 from training.data.packed import HEIGHT_PX, QUALITY, read_people, shrink, shrunk, write_people
 from training.data.persons import Person, join
@@ -47,6 +48,7 @@ SOURCES = (
 )
 RENDERED, RENDERED_COUNT, RENDERED_TIMES = "rendered", 3000, 1  # persons, and how often each is shown
 RENDERED_SIZE_WH = (192, 240)  # px
+POSTURES = "coco_poses.npz"
 POSTURES_READ = 116_021  # of coco_poses.npz, all; about one in seven is labelled completely
 BEHIND = 0.2  # share of people who are seen from behind
 
@@ -65,12 +67,12 @@ def packed_people(
             raise InputError(f"{file}: is not there, and to make it --data-root is needed, the folder of the data")
         sources = _gather(root, names, say)
         if rendered:
-            sources[RENDERED] = _render(root / "coco_poses.npz", names, rendered)
+            sources[RENDERED] = _render(root / POSTURES, names, rendered)
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_people(file, sources, names)
+        write_people(file, sources, names, _origins(root, sources))
         say(f"{file}: {sum(map(len, sources.values()))} people packed, {file.stat().st_size / 2**20:.1f} MiB")
-    people = read_people(file, names)
-    _check_asked(file, people, root, rendered)
+    people, origins = read_people(file, names)
+    _check_asked(file, people, origins, root, rendered)
     return people
 
 
@@ -79,18 +81,30 @@ def times_per_epoch(source: str) -> int:
     return next((s.times for s in SOURCES if s.folder == source), RENDERED_TIMES)
 
 
-def _check_asked(file: Path, people: Mapping[str, list[Person]], root: Path | None, rendered: int) -> None:
-    """InputError unless the file holds what is asked for: it may be of an earlier order."""
+def _check_asked(
+    file: Path, people: Mapping[str, list[Person]], origins: Mapping[str, str], root: Path | None, rendered: int
+) -> None:
+    """InputError unless the file holds what is asked for: it may be of an earlier order, or of other data."""
     there = [source.folder for source in SOURCES if root and _annotations(root, source).is_file()]
     lacking = [folder for folder in there if folder not in people]
+    now = _origins(root, people) if root else origins
+    changed = [name for name in origins if name in now and now[name] != origins[name]]
     held = len(people.get(RENDERED, ()))
-    if lacking or held != rendered:
-        what = f"has not {', '.join(lacking)}" if lacking else f"has {held} rendered people, --rendered is {rendered}"
+    if lacking or changed or held != rendered:
+        what = f"has {held} rendered people, --rendered is {rendered}"
+        if lacking or changed:
+            what = f"has not {', '.join(lacking)}" if lacking else f"was made of other data ({', '.join(changed)})"
         raise InputError(f"{file}: {what}; remove it, and it is made again, or name another with --packed")
 
 
 def _annotations(root: Path, source: Source) -> Path:
     return root / source.folder / "annotations.json"
+
+
+def _origins(root: Path, sources: Iterable[str]) -> dict[str, str]:
+    """Hashes of what is there of the files that sources are read from, by source."""
+    files = {name: root / name / "annotations.json" if name != RENDERED else root / POSTURES for name in sources}
+    return {name: sha256_of(file) for name, file in files.items() if file.is_file()}
 
 
 def _gather(root: Path, names: tuple[str, ...], say: Callable[[str], None]) -> dict[str, list[Person]]:

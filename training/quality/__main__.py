@@ -22,7 +22,7 @@ from typing import Any
 from tqdm import tqdm
 
 from runtime.errors import InputError, PoseError
-from tfpose_edge.checkpoint import written_whole
+from tfpose_edge.checkpoint import check_target, written_whole
 from training.data.persons import PersonSet
 from training.data.reading import load_persons
 from training.data.spec import DataSpec, teach
@@ -40,8 +40,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     args = _parser().parse_args(argv)
     try:
-        rows, bins = measure_models(args.models, args.data, args.sizes)
         args.output.mkdir(parents=True, exist_ok=True)
+        check_target(args.output / "quality.json")
+        rows, bins = measure_models(args.models, args.data, args.sizes)
         about = f"{data_name(args.data)}, true boxes"
         draw(args.output / "reliability.png", bins, about)
         text = as_markdown(rows, about)
