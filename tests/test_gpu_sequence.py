@@ -26,8 +26,10 @@ def test_the_sequence_of_commands(tmp_path, monkeypatch):
     """Every option is as it stands there but sizes, epochs and minutes."""
     write_data_set(tmp_path / "DIR" / "lspet", 4)
     monkeypatch.chdir(tmp_path)
-    teacher, student, again, smaller = commands()
+    pack, teacher, student, again, smaller = commands()
     assert again == [*student, "--resume"] and all(float(c[c.index("--max-minutes") + 1]) <= 9 for c in commands())
+    assert main([*pack, "--batch-size", "4", "--epochs", "2", *SMALL]) == 0
+    packed = Path("runs/people.npz").read_bytes()
     for command in (teacher, student, again, smaller):
         given = list(command)
         given[given.index("--batch-size") + 1], given[given.index("--epochs") + 1] = "4", "2"
@@ -42,7 +44,7 @@ def test_the_sequence_of_commands(tmp_path, monkeypatch):
     provenance = read_provenance("runs/edge-s/last.safetensors")
     assert provenance["epochs"] == 2 and provenance["teacher"] == "last.safetensors"
     assert read_provenance("runs/edge-n/last.safetensors")["initial_weights"] == "last.safetensors"
-    assert provenance["data"] == ["the recipe 'packaged'"] and Path("runs/people.npz").is_file()
+    assert provenance["data"] == ["the recipe 'packaged'"] and Path("runs/people.npz").read_bytes() == packed
 
 
 @pytest.mark.parametrize("preset", ["edge-n", "edge-s"])
