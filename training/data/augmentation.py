@@ -45,7 +45,7 @@ class Augmentation:
     paste: float = 0.0
     """Probability of things in front of the person, cut from other pictures of the same data."""
     empty: float = 0.0
-    """Probability of showing a place of the picture without a key point instead; there every score should be 0. Photographs only."""
+    """Probability of showing a place of a photograph without anybody instead; there every score should be 0."""
 
     def __post_init__(self) -> None:
         low, high = self.scale
