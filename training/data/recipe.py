@@ -11,6 +11,7 @@ Each folder holds annotations.json and images/; what is missing is left out, and
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,6 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from runtime.errors import InputError
-from runtime.sidecar import sha256_of
 from runtime.skeleton import COCO_17
 from training.data.packed import HEIGHT_PX, QUALITY, read_people, shrink, shrunk, write_people
 from training.data.persons import Person, join
@@ -104,7 +104,12 @@ def _annotations(root: Path, source: Source) -> Path:
 def _origins(root: Path, sources: Iterable[str]) -> dict[str, str]:
     """Hashes of what is there of the files that sources are read from, by source."""
     files = {name: root / name / "annotations.json" if name != RENDERED else root / POSTURES for name in sources}
-    return {name: sha256_of(file) for name, file in files.items() if file.is_file()}
+    return {name: _sha256(file) for name, file in files.items() if file.is_file()}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _gather(root: Path, names: tuple[str, ...], say: Callable[[str], None]) -> dict[str, list[Person]]:
