@@ -53,8 +53,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.json:
             refuse_overwriting(args.json, args.checkpoint, [output / options.file_name(name) for name in args.to])
-        if args.json and (output.exists() or args.json.parent != output):  # the conversion makes its own folder
-            check_target(args.json)
+            if output.exists() or args.json.parent != output:  # the conversion makes its own folder
+                check_target(args.json)
         for name in args.to:
             options.check(name)
         if args.delegate != "xnnpack" and "executorch" not in args.to:

@@ -80,6 +80,7 @@ def compute_precision(precision: str) -> Any:
     precise: set[Any] = set()
 
     def takes_half(operation: Any) -> bool:
+        """coremltools' question about each operation of the program."""
         if not precise:  # first call: nothing has been changed yet
             precise.update(single_operations(operation.enclosing_block))
         return operation not in precise

@@ -24,6 +24,7 @@ def heartbeat(say: Callable[[str], None], seconds: float = SECONDS) -> Iterator[
         say(name)
 
     def speak() -> None:
+        """Say what runs and for how long, until it is over."""
         while not finished.wait(seconds):
             for name, since in current:
                 say(f"{name}: {time.perf_counter() - since:.0f} s so far")

@@ -87,20 +87,19 @@ def load_source(
     size_wh = config.input_size_wh
     others = RANGE_CROPS if is_int8 and ranges_data is None else 0
     compared, rest = calibration.subjects(size_wh, config.padding, data, count, others)
-    ranges, ranges_of = (rest or compared).crops, "others of them" if rest else "the same"
-    if ranges_data:
+    ranges, ranges_of = None, ""
+    if is_int8 and ranges_data:
         given = calibration.subjects(size_wh, config.padding, ranges_data, RANGE_CROPS)[0].crops
         ranges, ranges_of = without(given, compared.crops), words(ranges_data)
-        if is_int8 and not len(ranges):
+        if not len(ranges):
             raise InputError(f"data {ranges_data!r}: its people are those compared on; int8's ranges need others")
+    elif is_int8:
+        ranges, ranges_of = (rest or compared).crops, "others of them" if rest else "the same"
     labels = Labels.of(compared, config.keypoint_names, size_wh)
     expected = reference_outputs(model, compared.crops)
     empty = calibration.empty_crops(size_wh, data, count)
     presence = presence_score(expected.scores, reference_outputs(model, empty).scores) if len(empty) else None
-    return Source(
-        checkpoint, model, compared.crops, expected, labels, ranges if is_int8 else None, words(data),
-        ranges_of if is_int8 else "", empty, presence,
-    )  # fmt: skip
+    return Source(checkpoint, model, compared.crops, expected, labels, ranges, words(data), ranges_of, empty, presence)
 
 
 def without(crops: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -34,7 +34,7 @@ class NetworkDetector:
 
     Args:
         path: .onnx (onnxruntime) or .xml (OpenVINO), with an input (1, 3, H, W), and perhaps one (1, 2) of integers,
-            which is told the picture's width and height.
+            which is told the width and height of what the first one gets.
         device: one of the engine's devices.
         threads: CPU threads; None = the CPUs that this program may use.
         family: "yolox", "yolox-decoded", "yolox-mmdeploy", "rtmdet", "yolo-end-to-end", "yolo", "detr" or

@@ -175,7 +175,8 @@ def run(
     show = show and has_display()
     if not show:
         save = save or fallback_target(source, json_path)
-    refuse_overwriting(source, [path for path in (save, json_path) if path is not None and str(path) != "-"])
+    targets = [path for path in (save, json_path) if path is not None and str(path) != "-"]
+    refuse_overwriting(source, targets)
     recorders: list[Recorder] = [recorder_for(source, save)] if save else []
     if json_path:
         recorders.append(JsonRecorder(json_path))
@@ -186,8 +187,8 @@ def run(
             Player(source, turns, recording, threshold, Window() if show else None).play()
         finally:
             report(source)
-    for path in (save, json_path):
-        if path is not None and path.exists():  # nothing is written of no frame
+    for path in targets:
+        if path.exists():  # nothing is written of no frame
             print(f"written: {path}", file=sys.stderr)
 
 

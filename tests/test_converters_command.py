@@ -14,7 +14,6 @@ from converters import formats, graph, onnx
 from converters.__main__ import main
 from converters.errors import ConversionError
 from converters.recipe import Recipe
-from converters.staging import staging
 from runtime.sidecar import Sidecar
 from tfpose_edge import PRESETS, save_checkpoint
 from training.data.calibration import Subjects
@@ -271,45 +270,6 @@ def test_an_output_that_is_a_file(checkpoint, writes, tmp_path, capsys):
     assert (tmp_path / "out").read_text() == "a file"
 
 
-def test_a_move_that_fails_is_undone(tmp_path, monkeypatch):
-    (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "inside").write_text("old b")
-    (tmp_path / "a").write_text("old a")
-    replace = os.replace
-
-    def replace_until_c(source, target):
-        if target == tmp_path / "c":
-            raise OSError("no space")
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", replace_until_c)
-    with pytest.raises(OSError, match="no space"), staging(tmp_path) as folder:
-        for name in "abc":
-            (folder / name).write_text(f"new {name}")
-    assert files(tmp_path) == ["a", "b", "inside"]
-    assert (tmp_path / "a").read_text() == "old a" and (tmp_path / "b" / "inside").read_text() == "old b"
-
-
-@pytest.mark.parametrize("moment", [1, 2, 3, 4])
-def test_ctrl_c_in_the_last_moment_keeps_what_was_there(tmp_path, monkeypatch, moment):
-    for name in "ab":
-        (tmp_path / name).write_text(f"old {name}")
-    replace, moves = os.replace, []
-
-    def interrupted(source, target):
-        replace(source, target)
-        moves.append(target)
-        if len(moves) == moment:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "replace", interrupted)
-    with pytest.raises(KeyboardInterrupt), staging(tmp_path) as folder:
-        for name in "ab":
-            (folder / name).write_text(f"new {name}")
-    assert files(tmp_path) == ["a", "b"]
-    assert [(tmp_path / name).read_text() for name in "ab"] == ["old a", "old b"]
-
-
 @pytest.mark.parametrize("name", ["best.safetensors", "pose.onnx", "pose.onnx.json"])
 def test_the_table_takes_nobody_s_place(tmp_path, capsys, name):
     (tmp_path / name).write_bytes(b"mine")
@@ -317,18 +277,3 @@ def test_the_table_takes_nobody_s_place(tmp_path, capsys, name):
         main([str(tmp_path / "best.safetensors"), "--to", "onnx", "--json", str(tmp_path / name)])
     assert error.value.code == 2 and "the table needs its own name" in capsys.readouterr().err
     assert (tmp_path / name).read_bytes() == b"mine"
-
-
-def test_folders_made_for_nothing_are_removed(tmp_path):
-    (tmp_path / "mine").mkdir()
-    with pytest.raises(ValueError), staging(tmp_path / "mine" / "a" / "b"):
-        raise ValueError
-    assert files(tmp_path) == ["mine"]
-
-
-def test_staging_replaces_folders(tmp_path):
-    for content in ("old", "new"):
-        with staging(tmp_path) as folder:
-            (folder / "pose.mlpackage").mkdir()
-            (folder / "pose.mlpackage" / content).write_text(content)
-    assert files(tmp_path) == ["new", "pose.mlpackage"]

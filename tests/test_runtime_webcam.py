@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from itertools import islice
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from test_broken_video import REAL_CLIP
 
 import runtime
 from runtime import recording, webcam
+from runtime.progress import Progress
 from runtime.video import open_source
 
 DOTS = np.array([[150.0, 90], [120, 130], [175, 140]])
@@ -280,3 +282,16 @@ def test_a_camera_s_film_holds_a_frame_and_leaves_out_long_gaps(gap_s, tmp_path)
         levels = [round(frame.image.mean() / 30) for frame in film]
     held = round(min(gap_s, recording.LONGEST_HOLD_S) * 10)
     assert levels == [0, 1, *[2] * held, 3, 4]
+
+
+def test_the_bar_is_drawn_on_a_terminal_only(monkeypatch, capsys):
+    for is_terminal in (True, False):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda answer=is_terminal: answer)
+        monkeypatch.setattr("runtime.progress.DRAW_EVERY_S", 0)
+        progress = Progress(4)
+        for _ in range(4):
+            progress.step()
+        progress.finish()
+        text = capsys.readouterr().err
+        assert text.endswith("frame 4/4, " + text.rsplit("frame 4/4, ", 1)[1]) and text.count("\n") == 1
+        assert ("#" * 30 in text and "s left" in text) == is_terminal and (text.count("\r") == 5) == is_terminal

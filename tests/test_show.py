@@ -97,3 +97,23 @@ def test_rows_titles_and_names_must_fit():
     image = np.zeros((4, 4, 3), np.uint8)
     with pytest.raises(ValueError, match="1 rows, 2 names, 1 titles"):
         sheet.titled_table([[image]], ["a"], ["b", "c"])
+
+
+def test_contact_sheet_of_augmented_crops(data, tmp_path, capsys):
+    picture = tmp_path / "sheet.png"
+    assert show.main(["--data", data, "--rendered", "4", "--columns", "2", "--output", str(picture)]) == 0
+    assert read_image(picture).shape == (512, 384, 3)
+    assert show.main(["--data", "nothing", "--output", str(tmp_path / "none.png")]) == 4
+    assert "is not ANN.json:IMAGES" in capsys.readouterr().err
+    assert not (tmp_path / "none.png").exists()
+
+
+def test_contact_sheet_where_none_can_be_written(tmp_path, capsys, monkeypatch):
+    def no_work(*_):
+        raise AssertionError("work before the target was checked")
+
+    monkeypatch.setattr(show, "rendered_sheet", no_work)
+    for target, message in [("none/x.png", "there is no folder"), ("x.doc", "extension '.doc'"), (".", "is a folder")]:
+        assert show.main(["--output", str(tmp_path / target)]) == 4
+        assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

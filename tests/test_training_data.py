@@ -284,23 +284,3 @@ def test_sampler_resumes_and_shares():
 
 def test_in_order_visits_everything_once():
     assert in_order(5, 2) == [[(0, 0), (0, 1)], [(0, 2), (0, 3)], [(0, 4)]]
-
-
-def test_contact_sheet_of_augmented_crops(data, tmp_path, capsys):
-    picture = tmp_path / "sheet.png"
-    assert show.main(["--data", data, "--rendered", "4", "--columns", "2", "--output", str(picture)]) == 0
-    assert read_image(picture).shape == (512, 384, 3)
-    assert show.main(["--data", "nothing", "--output", str(tmp_path / "none.png")]) == 4
-    assert "is not ANN.json:IMAGES" in capsys.readouterr().err
-    assert not (tmp_path / "none.png").exists()
-
-
-def test_contact_sheet_where_none_can_be_written(tmp_path, capsys, monkeypatch):
-    def no_work(*_):
-        raise AssertionError("work before the target was checked")
-
-    monkeypatch.setattr(show, "rendered_sheet", no_work)
-    for target, message in [("none/x.png", "there is no folder"), ("x.doc", "extension '.doc'"), (".", "is a folder")]:
-        assert show.main(["--output", str(tmp_path / target)]) == 4
-        assert message in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []

@@ -18,7 +18,6 @@ from fake_window import FakeWindow
 
 import runtime
 from runtime import webcam
-from runtime.progress import Progress
 from runtime.video import open_source
 
 ROOT = Path(__file__).parent.parent
@@ -266,19 +265,6 @@ def test_what_was_not_written_is_not_said(command, camera, window, capsys):
     written = [line for line in capsys.readouterr().err.splitlines() if line.startswith("written: ")]
     assert sorted(written) == sorted(f"written: {path}" for path in Path().iterdir())
     assert not Path("drawn.mp4").exists()
-
-
-def test_the_bar_is_drawn_on_a_terminal_only(monkeypatch, capsys):
-    for is_terminal in (True, False):
-        monkeypatch.setattr(sys.stderr, "isatty", lambda answer=is_terminal: answer)
-        monkeypatch.setattr("runtime.progress.DRAW_EVERY_S", 0)
-        progress = Progress(4)
-        for _ in range(4):
-            progress.step()
-        progress.finish()
-        text = capsys.readouterr().err
-        assert text.endswith("frame 4/4, " + text.rsplit("frame 4/4, ", 1)[1]) and text.count("\n") == 1
-        assert ("#" * 30 in text and "s left" in text) == is_terminal and (text.count("\r") == 5) == is_terminal
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems always have a display")

@@ -37,6 +37,7 @@ def build_optimizer(
     """
 
     def factor(name: str) -> float:
+        """Of the parameter's learning rate, over the backbone's."""
         if name.startswith(SCORE_HEAD):
             return SCORE_LR_FACTOR
         return transformer_lr_factor if name.startswith(TRANSFORMER) else 1.0

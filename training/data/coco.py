@@ -38,6 +38,7 @@ def read_coco(spec: DataSpec, keypoint_names: Sequence[str] | None = None) -> Pe
     taken = set[int]()
 
     def person(identity: Any, raw: Any) -> Person | None:
+        """The person of a record; None outside the range, ValueError where it is unusable."""
         if _image_of(raw, known) not in paths:
             return None
         return person_of(read_record(raw, check_id(identity, taken), names), paths[raw["image_id"]], names, wanted)

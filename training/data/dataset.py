@@ -102,7 +102,7 @@ class PhotographedPeople(Dataset[Batch]):
 
     def _readable(self, epoch: int, index: int) -> tuple[int, Crop]:
         """Place and crop of the person at `index`, or of the first other one whose picture can be read."""
-        item = [self.seed, epoch, index, *([2, self.part] if self.part else [])]
+        item = [self.seed, epoch, index, *([2, self.part] if self.part else [])]  # the first part's is as it always was
         try:
             return index, self._crop(index, np.random.default_rng(item))
         except InputError as error:

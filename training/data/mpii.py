@@ -58,6 +58,7 @@ def read_mpii(spec: DataSpec, keypoint_names: Sequence[str] | None = None) -> Pe
     unlabelled = 0
 
     def person(identity: int, image_id: int, make: Callable[[], Entry | None]) -> Person | None:
+        """The person of an entry; None where nobody labelled it or the options leave it out."""
         nonlocal unlabelled
         entry = make()
         unlabelled += entry is None

@@ -104,12 +104,7 @@ def _annotations(root: Path, source: Source) -> Path:
 def _origins(root: Path, sources: Iterable[str]) -> dict[str, str]:
     """Hashes of what is there of the files that sources are read from, by source."""
     files = {name: root / name / "annotations.json" if name != RENDERED else root / POSTURES for name in sources}
-    return {name: _sha256(file) for name, file in files.items() if file.is_file()}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items() if file.is_file()}
 
 
 def _gather(root: Path, names: tuple[str, ...], say: Callable[[str], None]) -> dict[str, list[Person]]:

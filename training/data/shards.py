@@ -47,6 +47,7 @@ def read_shards(spec: DataSpec, keypoint_names: Sequence[str] | None = None) -> 
     image_ids, taken, paths = _image_ids(annotations), set[int](), dict[int, Picture]()
 
     def person(place: int, identity: Any) -> Person:
+        """The person of a sample; ValueError where it is unusable."""
         shard, sample = samples[place]
         if not isinstance(sample["annotation"], dict) or sample["picture"] is None:
             raise ValueError("a sample must be a picture and a JSON object of the same name")
