@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,7 +17,8 @@ from runtime.tracking import MIN_OVERLAP, SAME_OVERLAP, Box, Limits, box_around,
 WINDOW_SHARES = (1.0, 0.65, 0.42)  # of the largest crop inside the image
 WINDOW_STEP = 0.6  # from one window to the next at most, over its sides
 LOOKS_PER_FRAME = 3  # of a search that goes on: what a frame may cost
-WHILE_IN_DOUBT = 2  # windows in each frame beside the one who is followed
+WHILE_IN_DOUBT = 2  # windows in a frame beside the one who is followed
+RARELY = 3  # every so many frames only, once all windows were looked into
 MAX_CLOSER_LOOKS = 3  # at a find
 MOST_CANDIDATES = 3  # at which a picture that stands alone is looked at closer
 AT_ONCE = 32  # places in one call
@@ -41,7 +43,8 @@ class OnePerson:
     be true. Then the whole image and the largest windows are searched at once, and, if they hold nobody, three places
     with every further frame: where the person was last, and windows of three sizes in turn. What is found counts when
     its mean score reaches the presence score and closer looks, at most three, agree with it. While the score of the one
-    whom it follows is hardly above, each frame looks into two windows, too, and changes over to a clearly higher score.
+    whom it follows is hardly above, it looks into two windows, too, and changes over to a clearly higher score: in each
+    frame until all windows had their turn, then in every third.
 
     Args:
         estimate: key points of an image for boxes.
@@ -62,6 +65,7 @@ class OnePerson:
         self._last: Box | None = None  # where the person was before the search
         self._next = 0  # the window to look into next
         self._is_searching, self._is_sure = False, True
+        self._doubts = 0  # frames with somebody in doubt since the last find
 
     def see(self, image: Image, time_s: float) -> PoseResult:
         """The person in the next frame with an id, or nobody."""
@@ -76,7 +80,7 @@ class OnePerson:
 
     def _follow(self, image: Image, box_xyxy: Box) -> PoseResult:
         """Look where the person was last, and elsewhere while that is in doubt."""
-        elsewhere = [] if self._is_sure else self._next_windows((image.shape[1], image.shape[0]), WHILE_IN_DOUBT)
+        elsewhere = [] if self._is_sure else self._elsewhere((image.shape[1], image.shape[0]))
         looks = self._estimate(image, np.stack([box_xyxy, *elsewhere]))
         result, found, score = first_persons(looks, 1), _box(looks, 0), float(looks.scores[0].mean())
         if found is None or score < self._limits.lost_below:
@@ -87,7 +91,7 @@ class OnePerson:
         if better:
             closer, box = self._look_closer(image, better[0], looks)
             if box is not None and closer.scores[0].mean() >= score + BETTER_SCORE:
-                self.box_xyxy = box
+                self.box_xyxy, self._doubts = box, 0
                 return closer
         self.box_xyxy = glide(box_xyxy, found)
         return result
@@ -96,17 +100,17 @@ class OnePerson:
         """Look at the large windows, or the next places of a search that goes on."""
         return self._search(image, self._places((image.shape[1], image.shape[0])))
 
-    def _search(self, image: Image, places: list[Box], candidates: int = 1) -> PoseResult:
+    def _search(self, image: Image, places: Sequence[Box], candidates: int = 1) -> PoseResult:
         """Look at these places, then closer at the best of what was found, until one of so many stays."""
         wide, self.box_xyxy = self._look_at(image, places), None
         for found in _best_first(wide, range(len(wide)), self._limits.found_from)[:candidates]:
             wide, self.box_xyxy = self._look_closer(image, found, wide)
             if self.box_xyxy is not None:
                 break
-        self._is_searching, self._is_sure = self.box_xyxy is None, True
+        self._is_searching, self._is_sure, self._doubts = self.box_xyxy is None, True, 0
         return first_persons(wide, 0) if self._is_searching else wide
 
-    def _look_at(self, image: Image, places: list[Box]) -> PoseResult:
+    def _look_at(self, image: Image, places: Sequence[Box]) -> PoseResult:
         """All places (4,) px, some at a time: memory for crops is kept."""
         parts = [np.stack(places[start : start + AT_ONCE]) for start in range(0, len(places), AT_ONCE)]
         return joined([self._estimate(image, part) for part in parts])
@@ -127,9 +131,15 @@ class OnePerson:
     def _places(self, size_wh: tuple[int, int]) -> list[Box]:
         """Boxes (4,) px to search in this frame."""
         if not self._is_searching:
-            return windows(size_wh, self._aspect, self._padding, WINDOW_SHARES[:1])
+            return list(windows(size_wh, self._aspect, self._padding, WINDOW_SHARES[:1]))
         last = [] if self._last is None else [self._last]
         return last + self._next_windows(size_wh, LOOKS_PER_FRAME - len(last))
+
+    def _elsewhere(self, size_wh: tuple[int, int]) -> list[Box]:
+        """Boxes (4,) px to look into beside somebody in doubt; who stays in doubt costs less after a while."""
+        self._doubts += 1
+        is_searched = WHILE_IN_DOUBT * self._doubts > len(windows(size_wh, self._aspect, self._padding))
+        return [] if is_searched and self._doubts % RARELY else self._next_windows(size_wh, WHILE_IN_DOUBT)
 
     def _next_windows(self, size_wh: tuple[int, int], count: int) -> list[Box]:
         """The next boxes (4,) px of all windows, in turn."""
@@ -182,9 +192,10 @@ def add_times(result: PoseResult, earlier: PoseResult) -> PoseResult:
     return replace(result, timing_ms=times)
 
 
+@lru_cache(maxsize=32)
 def windows(
-    size_wh: tuple[int, int], aspect: float, padding: float, shares: Sequence[float] = WINDOW_SHARES
-) -> list[Box]:
+    size_wh: tuple[int, int], aspect: float, padding: float, shares: tuple[float, ...] = WINDOW_SHARES
+) -> tuple[Box, ...]:
     """Boxes (4,) px to search: the whole image, then those whose crops are windows of it, the largest first.
 
     Windows have the crop's shape and overlap; a row of them ends at the image's edges. Sizes of which there would be
@@ -204,7 +215,7 @@ def windows(
             for x in starts[0]:
                 middle = np.array([x, y]) + sides / 2
                 boxes.append(np.concatenate([middle - half, middle + half]))
-    return boxes
+    return tuple(boxes)
 
 
 def first_persons(result: PoseResult, count: int) -> PoseResult:

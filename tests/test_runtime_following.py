@@ -8,7 +8,15 @@ from conftest import dots_image
 from following_world import IMAGE, SHAPE, SIGMAS, SIZE_WH, World
 
 import runtime
-from runtime.following import AT_ONCE, MOST_WINDOWS, WINDOW_SHARES, OnePerson, windows
+from runtime.following import (
+    AT_ONCE,
+    MOST_WINDOWS,
+    RARELY,
+    WHILE_IN_DOUBT,
+    WINDOW_SHARES,
+    OnePerson,
+    windows,
+)
 from runtime.geometry import box_to_center_scale, refuse_bad_boxes
 from runtime.identities import MEMORY_S, PoseIdentities
 from runtime.source import RawFrame, Source
@@ -145,12 +153,36 @@ def test_whoever_the_network_is_surer_of_takes_the_place_of_a_doubtful_one():
         result = follower.see(IMAGE, frame / 30)
     assert len(result) == 1 and result.keypoints_xy[0, :, 0].max() < 100 and follower.box_xyxy[0] < 100
     world.people.append(real)
-    for frame in range(10, 10 + len(WINDOWS)):
+    for frame in range(10, 10 + RARELY * (1 + len(WINDOWS) // WHILE_IN_DOUBT)):
         result = follower.see(IMAGE, frame / 30)
     np.testing.assert_allclose(result.keypoints_xy[0], look(real)[0], atol=1e-3)
     world.looks.clear()
     follower.see(IMAGE, 3.0)
     assert [len(boxes) for boxes in world.looks] == [1]  # sure again: one look
+
+
+def test_who_stays_in_doubt_costs_less_once_all_windows_were_looked_into():
+    world = World([100, 50, 220, 350])
+    look = world.look
+    world.look = lambda box: (look(box)[0], look(box)[1] * 0.7)  # 0.63, and in doubt under 0.7
+    follower = OnePerson(world.estimate, PoseIdentities(SIGMAS), presence=0.6)
+    follower.see(IMAGE, 0.0)
+    for turn in range(2):
+        follower.see(IMAGE, 0.1)
+        world.looks.clear()
+        full = len(WINDOWS) // WHILE_IN_DOUBT
+        for frame in range(full + 30):
+            assert len(follower.see(IMAGE, 0.2 + frame / 30)) == 1
+        counts = [len(boxes) - 1 for boxes in world.looks]
+        assert counts[:full] == [WHILE_IN_DOUBT] * full and sum(counts[full:]) == WHILE_IN_DOUBT * 30 / RARELY
+        looked_into = {tuple(box) for boxes in world.looks[:full] for box in boxes[1:]}
+        assert len(looked_into) >= len(WINDOWS) - 1
+        if not turn:  # lost and found again: the same from the beginning
+            person = world.people.pop()
+            assert len(follower.see(IMAGE, 9.0)) == 0
+            world.people.append(person)
+            while not len(follower.see(IMAGE, 9.1)):
+                pass
 
 
 def test_a_score_below_the_network_s_own_limit_is_nobody():
