@@ -21,7 +21,7 @@ def check_target(path: Path, extensions: tuple[str, ...] = ()) -> None:
     """
     if extensions and path.suffix.lower() not in extensions:
         raise InputError(f"{path}: the extension is '{path.suffix}', legal here are {' '.join(extensions)}")
-    trial = path.with_name(f".{path.stem}.trial{path.suffix}")
+    trial = trial_path(path)
     try:
         if path.is_dir():
             raise InputError(f"{path}: is a folder, a file's name is needed")
@@ -53,6 +53,11 @@ def file_size_limit() -> int:
 
     soft_limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
     return sys.maxsize if soft_limit == resource.RLIM_INFINITY else soft_limit
+
+
+def trial_path(path: Path) -> Path:
+    """What is written and removed before work starts, in the same folder."""
+    return path.with_name(f".{path.stem}.trial{path.suffix}") if path.name else path
 
 
 def partial_path(path: Path) -> Path:

@@ -181,7 +181,7 @@ def lines_of(report: dict[str, Any]) -> list[str]:
     lines = [f"python {report['python']} on {report['system']}"]
     lines.append(f"numpy {report['numpy']}, opencv {report['opencv']}, threads {report['threads']}")
     for name, engine in report["engines"].items():
-        outcome = f"fails: {engine['problem']}" if engine["problem"] else f"works on {', '.join(engine['devices'])}"
+        outcome = f"fails: {engine['problem']}" if engine["problem"] else f"finds {', '.join(engine['devices'])}"
         lines.append(f"engine {name} {engine['version'] or 'not installed'} ({engine['extension']}): {outcome}")
     for path, model in report["models"].items():
         for where, tried in (("", model), *((f" on {name}", one) for name, one in model["accelerators"].items())):

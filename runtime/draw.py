@@ -55,6 +55,8 @@ class Style:
             levels = colour if isinstance(colour, tuple | list) and len(colour) == 3 else [-1]
             if not all(isinstance(level, int | np.integer) and 0 <= int(level) <= 255 for level in levels):
                 raise InputError(f"Style.{name} is {colour!r}, legal are three integers 0..255: blue, green, red")
+        object.__setattr__(self, "outline_bgr", _plain(self.outline_bgr))
+        object.__setattr__(self, "colours_bgr", {name: _plain(colour) for name, colour in self.colours_bgr.items()})
         _check_up_to(1.0, "Style.threshold", self.threshold)
         _check_up_to(100.0, "Style.width", self.width)
 
@@ -80,6 +82,12 @@ class Style:
             return PERSONS_BGR[(person - 1) % len(PERSONS_BGR)]
         side = side_of(name)
         return self.colours_bgr.get(name, self.colours_bgr.get(side, COLOURS_BGR[side]))
+
+
+def _plain(colour: Sequence[int]) -> Color:
+    """Without NumPy's integers, which OpenCV refuses."""
+    blue, green, red = map(int, colour)
+    return blue, green, red
 
 
 def _are_pairs_of_names(skeleton: Any) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 
 from runtime.geometry import Image
 from runtime.identities import Identities
+from runtime.playback import See
 from runtime.results import PoseResult
 from runtime.tracking import MIN_OVERLAP, SAME_OVERLAP, Box, Limits, box_around, glide, overlap
 
@@ -93,6 +94,7 @@ class OnePerson:
             if box is not None and closer.scores[0].mean() >= score + BETTER_SCORE:
                 self.box_xyxy, self._doubts = box, 0
                 return closer
+            result = replace(result, timing_ms=closer.timing_ms)
         self.box_xyxy = glide(box_xyxy, found)
         return result
 
@@ -138,7 +140,7 @@ class OnePerson:
     def _elsewhere(self, size_wh: tuple[int, int]) -> list[Box]:
         """Boxes (4,) px to look into beside somebody in doubt; who stays in doubt costs less after a while."""
         self._doubts += 1
-        is_searched = WHILE_IN_DOUBT * self._doubts > len(windows(size_wh, self._aspect, self._padding))
+        is_searched = WHILE_IN_DOUBT * (self._doubts - 1) >= len(windows(size_wh, self._aspect, self._padding))
         return [] if is_searched and self._doubts % RARELY else self._next_windows(size_wh, WHILE_IN_DOUBT)
 
     def _next_windows(self, size_wh: tuple[int, int], count: int) -> list[Box]:
@@ -149,18 +151,18 @@ class OnePerson:
 
 
 class AtEachSize:
-    """Frames of another size show another view: whoever followed is replaced by somebody new, who knows no boxes."""
+    """Frames of another size show another view: whoever followed is replaced by somebody new, who knows no places."""
 
-    def __init__(self, begin: Callable[[], Follower]) -> None:
+    def __init__(self, begin: Callable[[], See]) -> None:
         self._begin = begin
         self._shape: tuple[int, ...] = ()
-        self._follower: Follower | None = None
+        self._see: See | None = None
 
     def see(self, image: Image, time_s: float) -> PoseResult:
         """The people in the next frame, with ids."""
-        if self._follower is None or image.shape[:2] != self._shape:
-            self._follower, self._shape = self._begin(), image.shape[:2]
-        return self._follower.see(image, time_s)
+        if self._see is None or image.shape[:2] != self._shape:
+            self._see, self._shape = self._begin(), image.shape[:2]
+        return self._see(image, time_s)
 
 
 def _box(result: PoseResult, row: int) -> Box | None:

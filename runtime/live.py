@@ -135,7 +135,11 @@ class Live:
         """
         if self._on_result is not None:
             raise InputError("this live run gives its results to on_result; iterate over one without on_result")
-        frame = self._answer_newest()
+        try:
+            frame = self._answer_newest()
+        except BaseException:
+            self.stop()
+            raise
         if frame is None:
             self.stop()
             self._raise_error()

@@ -141,10 +141,20 @@ class Player:
     def _toggle_recording(self) -> None:
         """Start or end a recording of its own."""
         if self._extra is None:
-            self._extra = VideoRecorder(Path(time.strftime(NAME_OF_RECORDINGS)), self.source.fps, self.source.is_live)
+            self._extra = VideoRecorder(free_name(), self.source.fps, self.source.is_live)
             self.recording.add(self._extra)
         else:
             extra, self._extra = self._extra, None
             self.recording.end(extra)
-            if extra.path.exists():
+            if extra.is_written:
                 print(f"written: {extra.path}", file=sys.stderr)
+
+
+def free_name() -> Path:
+    """Of a recording that begins now; two of the same second get a number."""
+    path = first = Path(time.strftime(NAME_OF_RECORDINGS))
+    number = 1
+    while path.exists():
+        number += 1
+        path = first.with_stem(f"{first.stem}-{number}")
+    return path

@@ -152,11 +152,14 @@ class Pose:
         if not source.is_continuous:
             return lambda image, time_s: self.find(image)
         identities = open_identities(self.tracker, self.sidecar.sigmas, source.fps)
-        follow = AtEachSize(lambda: self._follower(identities))
+        return AtEachSize(lambda: self._steady(self._follower(identities))).see
+
+    def _steady(self, follower: Follower) -> See:
+        """What it sees, smoothed where that is wanted."""
         if self.smoothing is None:
-            return follow.see
+            return follower.see
         smoother = Smoother(self.smoothing)
-        return lambda image, time_s: smoother.smooth(follow.see(image, time_s), time_s)
+        return lambda image, time_s: smoother.smooth(follower.see(image, time_s), time_s)
 
     def _follower(self, identities: Identities) -> Follower:
         """Who follows one person, or with a detector several."""

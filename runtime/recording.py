@@ -11,11 +11,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
-from urllib.parse import unquote
 
 import cv2
 
-from runtime.disk import LineFile, check_room, check_target, partial_path
+from runtime.disk import LineFile, check_room, check_target, partial_path, trial_path
 from runtime.errors import InputError
 from runtime.geometry import Image
 from runtime.results import Frame
@@ -31,6 +30,7 @@ class Recorder(Protocol):
     """Takes every frame with its drawing; opens its file with the first one."""
 
     path: Path
+    is_written: bool  # whether something lies there, complete
 
     def write(self, frame: Frame, drawn: Image) -> None:
         """Add a frame."""
@@ -115,11 +115,12 @@ class PictureRecorder:
 
     def __init__(self, path: Path) -> None:
         check_target(path, IMAGE_EXTENSIONS)
-        self.path = path
+        self.path, self.is_written = path, False
 
     def write(self, frame: Frame, drawn: Image) -> None:
         """Write the picture."""
         write_image(self.path, drawn)
+        self.is_written = True
 
     def close(self) -> None:
         """Nothing is open."""
@@ -134,15 +135,18 @@ class FolderRecorder:
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder}: is a file; the drawn pictures of a folder need a folder")
         check_target(folder / "picture" if folder.is_dir() else folder)
-        self.path = folder
+        self.path, self.is_written = folder, False
         self.names: set[str] = set()
 
     def write(self, frame: Frame, drawn: Image) -> None:
         """Write one picture; of two with the same name, the second gets its number in front."""
-        name = frame.name if frame.name not in self.names else f"{frame.index}-{frame.name}"
+        name = frame.name
+        while name in self.names:
+            name = f"{frame.index}-{name}"
         self.names.add(name)
         self.path.mkdir(exist_ok=True)
         write_image(self.path / name, drawn)
+        self.is_written = True
 
     def close(self) -> None:
         """Nothing is open."""
@@ -163,7 +167,7 @@ class VideoRecorder:
     def __init__(self, path: Path, fps: float, by_time: bool = False) -> None:
         check_target(path, tuple(VIDEO_CODECS))
         check_room(path.parent, path)
-        self.path, self.by_time = path, by_time
+        self.path, self.by_time, self.is_written = path, by_time, False
         self.fps = min(fps, LIVE_FPS) if by_time else fps
         self.partial = partial_path(path)
         self.writer: cv2.VideoWriter | None = None
@@ -212,13 +216,14 @@ class VideoRecorder:
         os.replace(self.partial, self.path)
         if not cv2.VideoCapture(str(self.path)).isOpened():
             raise InputError(f"{self.path}: is not complete, its end could not be written")
+        self.is_written = True
 
 
 class JsonRecorder:
     """One line of JSON per frame, on the disk when it is written; "-" is standard output."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.partial = path, partial_path(path)
+        self.path, self.partial, self.is_written = path, partial_path(path), False
         self.file: LineFile | None = None
         if not self.is_stdout:
             check_target(path)
@@ -241,6 +246,7 @@ class JsonRecorder:
         if self.file is not None:
             self.file.close()
             os.replace(self.partial, self.path)
+            self.is_written = True
 
 
 def print_line(line: str) -> None:
@@ -260,15 +266,21 @@ def recorder_for(source: Source, path: Path) -> Recorder:
 
 
 def refuse_overwriting(source: Source, targets: Sequence[Path]) -> None:
-    """InputError for a target that is the source itself, or one of its pictures, or another target."""
+    """InputError for a target that is the source itself, or one of its pictures, or another target.
+
+    The names that a target has until it is complete count as well.
+    """
     originals = list(source.paths)
     if source.kind == "folder":  # a link's own folder, and the one that it leads to
         originals += [folder for path in source.paths for folder in (path.parent, path.resolve().parent)]
     if source.kind == "video":
-        originals.append(Path(unquote(source.name.removeprefix("file://"))))
+        originals.append(Path(source.name))
     for number, target in enumerate(targets):
         if any(is_same(target, original) for original in originals):
             raise InputError(f"{target}: is the source itself, what is written needs another name")
+        for passing in (trial_path(target), partial_path(target)):
+            if any(is_same(passing, original) for original in originals):
+                raise InputError(f"{target}: would be written as {passing} first, which is the source")
         if any(is_same(target, other) for other in targets[:number]):
             raise InputError(f"{target}: is given twice, drawings and JSON need a file each")
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -26,6 +29,7 @@ POLL_S = 0.1
 COUNTED_ONLY = ".avi"  # without time stamps: frames that are missing in its middle are missing at its end
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class VideoFile(Source):
@@ -34,7 +38,7 @@ class VideoFile(Source):
     capture: cv2.VideoCapture
     is_remote: bool = False  # a read may wait for a network
     has_hole: bool = False  # in its time stamps, so far
-    _is_idle: threading.Event | None = None  # of a remote file that was read: whether that has returned
+    _reading: Future[Image | None] | None = None  # of a remote file: the last read, which may still be waiting
 
     def __iter__(self) -> Iterator[RawFrame]:
         index, num_frames, time_s, image = 0, 0, 0.0, None
@@ -53,24 +57,19 @@ class VideoFile(Source):
             index, num_frames = index + 1, num_frames + 1
         self._check_end(num_frames, time_s)
 
-    def _read(self) -> Image | None:
-        """The next frame; None at the end, or where the file is broken."""
-        if not self.is_remote:
+    def _read(self, index: int | None = None) -> Image | None:
+        """The next frame, or that of an index; None at the end, or where the file is broken."""
+
+        def read() -> Image | None:
+            """Jump, where asked to, and read."""
+            if index is not None:
+                self.capture.set(cv2.CAP_PROP_POS_FRAMES, index)
             return read_frame(self.capture)
-        found: list[Image | None] = []
-        self._is_idle = is_idle = threading.Event()  # Thread.is_alive is wrong after an interrupted join
 
-        def read() -> None:
-            """Read, and say so."""
-            try:
-                found.append(read_frame(self.capture))
-            finally:
-                is_idle.set()
-
-        threading.Thread(target=read, daemon=True).start()
-        while not is_idle.wait(POLL_S):
-            pass  # Ctrl-C is heard in between
-        return found[0] if found else None
+        if not self.is_remote:
+            return read()
+        self._reading = in_a_thread(read)
+        return answer_of(self._reading)
 
     def _stamp_s(self, num_frames: int, previous_s: float) -> float:
         """The file's own time stamp of the frame just read where it moves on, else one frame after the previous."""
@@ -91,27 +90,23 @@ class VideoFile(Source):
         """
         if last is None or self.count is None or index >= self.count:
             return None
-        image = self._jump(self.count - 1)
+        image = self._read(self.count - 1)
         if image is not None and np.array_equal(image, last):
             return None  # the end was reached: frames are missing before it
         unreadable, readable, step = index - 1, None, 1
         while readable is None and unreadable < self.count - 1:
             target = min(unreadable + step, self.count - 1)
-            unreadable, readable = (target, None) if self._jump(target) is None else (unreadable, target)
+            unreadable, readable = (target, None) if self._read(target) is None else (unreadable, target)
             step *= 2
         while readable is not None and readable - unreadable > 1:
             middle = (unreadable + readable) // 2
-            unreadable, readable = (middle, readable) if self._jump(middle) is None else (unreadable, middle)
-        image = None if readable is None else self._jump(readable)
+            unreadable, readable = (middle, readable) if self._read(middle) is None else (unreadable, middle)
+        image = None if readable is None else self._read(readable)
         if readable is None or image is None or np.array_equal(image, last):
             return None
         self.faults["break in the video"] += 1
         log.warning("%s: broken at frame %d, goes on at frame %d of %d", self.name, index, readable, self.count)
         return readable, image
-
-    def _jump(self, index: int) -> Image | None:
-        self.capture.set(cv2.CAP_PROP_POS_FRAMES, index)
-        return self._read()
 
     def _check_end(self, num_frames: int, last_s: float) -> None:
         """Tell an end from a break: no frame at all, or clearly fewer than announced and a sign of where they were."""
@@ -130,7 +125,7 @@ class VideoFile(Source):
 
     def close(self) -> None:
         """Let go of the file; one that is being read keeps its connection until that returns."""
-        if self._is_idle is None or self._is_idle.is_set():
+        if self._reading is None or self._reading.done():
             self.capture.release()
 
 
@@ -145,7 +140,10 @@ def open_video(path: str, name: str = "", timeouts: Sequence[int] = ()) -> Video
         InputError: it is no video that OpenCV knows, or its frames are larger than MAX_PIXELS.
     """
     name = name or path
-    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, list(timeouts)) if timeouts else cv2.VideoCapture(path)
+    if timeouts:
+        capture = answer_of(in_a_thread(lambda: cv2.VideoCapture(path, cv2.CAP_FFMPEG, list(timeouts))))
+    else:
+        capture = cv2.VideoCapture(path)
     if not capture.isOpened():
         raise InputError(
             f"{name}: cannot be opened: damaged, or neither a video ({' '.join(VIDEO_EXTENSIONS)}, ...) nor a picture "
@@ -162,6 +160,29 @@ def open_video(path: str, name: str = "", timeouts: Sequence[int] = ()) -> Video
     video = VideoFile("video", name, fps=fps_of(capture), count=count if count > 0 else None)
     video.capture, video.is_remote = capture, bool(timeouts)
     return video
+
+
+def in_a_thread(call: Callable[[], T]) -> Future[T]:
+    """The answer of a call that may wait for a network, when it comes."""
+    future: Future[T] = Future()
+
+    def work() -> None:
+        """The thread."""
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return future
+
+
+def answer_of(future: Future[T]) -> T:
+    """Wait for it; Ctrl-C is heard meanwhile."""
+    while not future.done():
+        with contextlib.suppress(TimeoutError):
+            future.result(POLL_S)
+    return future.result()
 
 
 def read_frame(capture: cv2.VideoCapture) -> Image | None:

@@ -187,9 +187,9 @@ def run(
             Player(source, turns, recording, threshold, Window() if show else None).play()
         finally:
             report(source)
-    for path in targets:
-        if path.exists():  # nothing is written of no frame
-            print(f"written: {path}", file=sys.stderr)
+    for recorder in recorders:
+        if recorder.is_written:  # nothing is, of no frame
+            print(f"written: {recorder.path}", file=sys.stderr)
 
 
 def detector_of(args: argparse.Namespace) -> str | NetworkDetector | None:

@@ -142,6 +142,12 @@ def test_a_style_that_cannot_be_drawn_with_is_named(values, said):
     assert said in str(caught.value)
 
 
+def test_levels_of_colours_may_be_numpy_s():
+    plain = styled(colours_bgr={"left": (0, 200, 255)}, outline_bgr=(1, 2, 3), show_boxes=True)
+    levels = {"colours_bgr": {"left": tuple(np.array([0, 200, 255]))}, "outline_bgr": tuple(np.uint8([1, 2, 3]))}
+    np.testing.assert_array_equal(styled(**levels, show_boxes=True), plain)
+
+
 @pytest.mark.parametrize(
     "given",
     [

@@ -129,6 +129,18 @@ def test_an_error_of_the_model_is_raised_at_the_end_of_the_with():
     assert not live.is_running
 
 
+def test_an_error_of_the_model_ends_the_iteration():
+    def broken(image, time_s):
+        raise runtime.ModelFileError("broken")
+
+    live = Live(camera(frames=10_000), broken)
+    with pytest.raises(runtime.ModelFileError):
+        next(live)
+    assert not live.is_running and live.source.closed
+    with pytest.raises(StopIteration):
+        next(live)
+
+
 def test_an_error_inside_the_with_is_not_replaced():
     with pytest.raises(ZeroDivisionError), Live(camera(ending=runtime.InputError("x")), see, lambda frame: None):
         time.sleep(0.3)

@@ -119,6 +119,9 @@ def test_pictures_of_the_same_name_are_both_kept(command, photo):
         Path(folder, "photo.png").write_bytes(photo.read_bytes())
     assert command("--source", "*/photo.png", "--save", "drawn") == 0
     assert sorted(path.name for path in Path("drawn").iterdir()) == ["1-photo.png", "photo.png"]
+    Path("a/2-photo.png").write_bytes(photo.read_bytes())  # the name that the third will get
+    assert command("--source", "*[ab]/*photo.png", "--save", "three") == 0
+    assert len(list(Path("three").iterdir())) == 3
 
 
 def test_json_goes_to_standard_output(command, photo, workplace, capsys):
@@ -266,7 +269,15 @@ def test_no_way_of_naming_the_source_lets_it_be_overwritten(command, moving_dots
     assert command("--source", "linked", "--save", photo.parent) == 4  # where the link leads to
     Path("alias.avi").hardlink_to(clip)
     assert command("--source", clip, "--save", "alias.avi") == 4
-    assert capsys.readouterr().err.count("is the source itself") == 4
+    Path("a%20b.avi").write_bytes(clip.read_bytes())
+    assert command("--source", "a%20b.avi", "--save", "a%20b.avi") == 4
+    assert capsys.readouterr().err.count("is the source itself") == 5
+    for passing in ("partial", "trial"):
+        rest = Path(f".drawn.{passing}.avi")
+        rest.write_bytes(clip.read_bytes())
+        assert command("--source", rest, "--save", "drawn.avi") == 4
+        assert rest.read_bytes() == clip.read_bytes()
+        assert f"would be written as .drawn.{passing}.avi first, which is the source" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("gap_s", [0.5, 30.0])

@@ -1,7 +1,7 @@
 """The long counts of docs/reliability.md: `make soak`, or python -m benchmarks.soak [PART ...].
 
 threads     one Pose used by 8 threads x 500 calls, on every engine
-frames      20,000 frames through Pose.video and Pose.live: memory, handles, threads
+frames      20,000 answers of Pose.video, of Pose.live, and with a detector: memory, handles, threads
 mutations   1,000 changed artifacts per format: refused before an engine sees them
 mutants     500 of them per format with the check off: an error or an answer, never a hang or another exception
 arguments   10,000 calls of Pose with any arguments: the right answer, or a ValueError that names the argument
@@ -63,16 +63,15 @@ def run_threads(folder: Path, share: float) -> Iterator[Finding]:
 def run_frames(folder: Path, share: float) -> Iterator[Finding]:
     """Part of its name."""
     from benchmarks.soak.artifacts import artifacts
-    from benchmarks.soak.frames import run_frames
+    from benchmarks.soak.frames import MODES, run_frames
 
     for engine, path in artifacts(folder, ENGINES).items():
-        for live in (False, True) if engine == "onnxruntime" else (False,):
-            growth = run_frames(path, round(20_000 * share), live)
+        for mode in MODES:
+            growth = run_frames(path, round(20_000 * share), mode)
             steady = growth.handles[0] == growth.handles[1] and growth.threads[0] == growth.threads[1]
             counts = (
                 f"{growth.handles[0]}..{growth.handles[1]} handles, {growth.threads[0]}..{growth.threads[1]} threads"
             )
-            mode = "live" if live else "video"
             line = f"{engine}, {mode}: {growth.frames} frames, {growth.mib_per_10k:+.2f} MiB per 10,000, {counts}"
             yield line, steady and growth.mib_per_10k < MAX_MIB_PER_10K
 

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ NUM_MEASUREMENTS = 40
 QUARTERS = 4
 FPS = 30.0
 PAUSE_S = 0.002
+MODES = ("video", "live", "several people")
+BOXES = ((20.0, 20, 140, 220), (180.0, 20, 300, 220))  # of the several people
 
 
 @dataclass(frozen=True)
@@ -35,30 +38,32 @@ class Growth:
 
 
 class Loop(Source):
-    """The same pictures again and again, as a video of `count` frames, or as a camera that gives one every PAUSE_S."""
+    """The same pictures again and again, for ever: as a video, or as a camera that gives one every PAUSE_S."""
 
     def __iter__(self) -> Iterator[RawFrame]:
         images = pictures(NUM_PICTURES)
-        for index in range(self.count or 0):
+        for index in count():
             yield RawFrame(index, index / self.fps, self.name, images[index % NUM_PICTURES])
             time.sleep(PAUSE_S if self.is_live else 0)
 
 
-def run_frames(path: Path, frames: int = 20_000, live: bool = False) -> Growth:
-    """Send frames through `Pose.video`, or `Pose.live` which drops some: followed, smoothed and drawn.
+def run_frames(path: Path, frames: int = 20_000, mode: str = "video") -> Growth:
+    """Follow, smooth and draw so many frames: `Pose.video`, alone or with a detector, or the answers of `Pose.live`.
 
     Slopes are least-squares lines through the measured values: single ones jump by what malloc holds.
     """
     every = max(frames // NUM_MEASUREMENTS, 1)
     measured: list[tuple[int, float, int, int]] = []
-    with runtime.Pose(path, threads=1) as pose:
-        source = Loop("camera" if live else "video", "loop", fps=FPS, count=frames)
-        following = round(WARM_UP_SHARE * frames)
-        for frame in pose.live(source) if live else pose.video(source):
+    detector = (lambda image: np.array(BOXES)) if mode == "several people" else None
+    source = Loop("camera" if mode == "live" else "video", "loop", fps=FPS)
+    with (
+        runtime.Pose(path, threads=1, detector=detector) as pose,
+        pose.live(source) if mode == "live" else pose.video(source) as answers,
+    ):
+        for number, frame in enumerate(islice(answers, frames)):
             frame.draw()
-            if following <= frame.index < frames - every:  # not at the end, where the reading thread goes
-                measured.append((frame.index, *usage()))
-                following = frame.index + every
+            if number >= WARM_UP_SHARE * frames and number % every == 0:
+                measured.append((number, *usage()))
     index, memory, handles, threads = (np.array(values) for values in zip(*measured, strict=True))
     extremes = [(int(values.min()), int(values.max())) for values in (handles, threads)]
     quarters = zip(np.array_split(index, QUARTERS), np.array_split(memory, QUARTERS), strict=True)
@@ -74,9 +79,9 @@ def slope_per_10k(index: np.ndarray, memory: np.ndarray) -> float:
 def usage() -> tuple[float, int, int]:
     """Resident memory in MiB, open handles, threads of this program."""
     gc.collect()
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return (
-        pages * os.sysconf("SC_PAGE_SIZE") / 2**20,
-        len(os.listdir("/proc/self/fd")),
-        len(os.listdir("/proc/self/task")),
-    )
+    return memory_mib(), len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+
+
+def memory_mib() -> float:
+    """Resident memory of this program."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
