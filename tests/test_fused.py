@@ -199,6 +199,17 @@ def test_wrong_inputs(change, message):
         fused(*[change.get(i, tensor) for i, tensor in enumerate(given)], SHAPES)
 
 
+def test_more_than_the_kernels_can_count_is_refused():
+    shapes = ((2**14, 2**14),)
+    given = [torch.zeros(1, 3, 2), torch.zeros(1, 3, 8, 4, 2), torch.zeros(1, 3, 8, 4)]
+    with pytest.raises(ValueError, match="2147483648 numbers in the largest level; legal are 65535 images"):
+        fused(torch.zeros(1, 1, 8, 1).expand(1, 2**28, 8, 1), *given, shapes)
+    many = 2**16
+    given = [torch.zeros(many, 1, 2), torch.zeros(many, 1, 1, 1, 2), torch.zeros(many, 1, 1, 1)]
+    with pytest.raises(ValueError, match="fused: 65536 images"):
+        fused(torch.zeros(many, 1, 1, 1), *given, ((1, 1),))
+
+
 def test_samples_that_do_not_divide():
     given = [torch.zeros(1, 26, 2, 4), torch.zeros(1, 3, 2), torch.zeros(1, 3, 2, 5, 2), torch.zeros(1, 3, 2, 5)]
     with pytest.raises(ValueError, match="5 samples do not divide among 2 levels"):

@@ -217,7 +217,7 @@ def test_no_images_need_no_launch():
 
 def on_a_gpu(monkeypatch, compile_kernel):
     """`fused_scatter.plan` for an H100 on which torch's compiler is `compile_kernel`."""
-    fused_scatter._kernel_or_reason.cache_clear()
+    fused_scatter._kernels.clear()
     properties = SimpleNamespace(shared_memory_per_block_optin=H100, multi_processor_count=132)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
     monkeypatch.setattr(torch.cuda, "_compile_kernel", compile_kernel)

@@ -190,6 +190,12 @@ def test_checkpoint_round_trip(tmp_path, model):
     assert [p.name for p in tmp_path.iterdir()] == ["c.safetensors"]
 
 
+def test_a_sampler_that_is_none_is_no_fault_of_the_checkpoint(tmp_path):
+    save_checkpoint(tmp_path / "a.safetensors", TFPose(TINY))
+    with pytest.raises(ValueError, match="^unknown sampler 'bilinear'; legal are"):
+        load_checkpoint(tmp_path / "a.safetensors", "bilinear")
+
+
 def test_checkpoint_in_fp16_loads_as_fp32(tmp_path):
     save_checkpoint(tmp_path / "h.safetensors", TFPose(TINY).half())
     assert load_checkpoint(tmp_path / "h.safetensors").query_embed.dtype == torch.float32

@@ -205,6 +205,16 @@ def test_half_values_keep_fp32_coordinates(name, dtype):
     torch.testing.assert_close(out.float(), exact, atol=2e-2, rtol=1e-2)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_full_values_stay_exact_under_autocast(name):
+    *tensors, shapes = inputs(9, 2, 5, 2, 8, 4, ((9, 7), (4, 3)), torch.float32)
+    expected = get_sampler(name)(*tensors, shapes)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = get_sampler(name)(*tensors, shapes)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
 def test_names():
     assert resolve_sampler("auto")[0] == "grid_sample"
     assert resolve_sampler(oracle) == ("oracle", oracle)

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from tfpose_edge.attention import Sampler
+from tfpose_edge.attention.samplers import resolve_sampler
 from tfpose_edge.config import PoseConfig
 from tfpose_edge.model import TFPose
 
@@ -69,9 +70,11 @@ def load_checkpoint(path: str | Path, sampler: str | Sampler = "auto") -> TFPose
     """Build the network that a checkpoint describes, on the CPU, in eval mode, in fp32.
 
     Raises:
-        ValueError: the file is missing, damaged, not a checkpoint of this project, or does not fit its configuration.
+        ValueError: the file is missing, damaged, not a checkpoint of this project, or does not fit its configuration;
+            or the sampler is unknown or cannot run here.
     """
     metadata = _metadata(Path(path))
+    resolve_sampler(sampler)
     try:
         model = TFPose(PoseConfig.from_json(metadata["config"]), sampler)
         tensors = load_file(path)

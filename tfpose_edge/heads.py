@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tfpose_edge.attention.module import in_full_precision
+from tfpose_edge.attention.precision import in_full_precision
 
 
 class KeypointHead(nn.Module):

@@ -10,7 +10,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from tfpose_edge.attention.module import in_full_precision
+from tfpose_edge.attention.precision import in_full_precision
 
 _LITE0 = ((1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3), (6, 112, 3, 1, 5), (6, 192, 4, 2, 5))
 STAGES = {

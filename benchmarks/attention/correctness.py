@@ -16,12 +16,31 @@ CASES = tuple(
     for levels, part, batch in (((2, 3, 4, 5), "encoder", 2), ((2, 3, 4, 5), "decoder", 18), ((3, 4, 5), "encoder", 3))
 )
 QUICK_CASES = tuple(Case((64, 96), (3, 4, 5), part, 2, torch.float32) for part in ("encoder", "decoder"))
+GPU_CASES = tuple(
+    Case(crop, levels, part, batch, dtype)
+    for dtype in (torch.float32, torch.bfloat16)
+    for crop, levels, part, batch in (
+        ((256, 192), (2, 3, 4, 5), "encoder", 2),
+        ((256, 192), (2, 3, 4, 5), "decoder", 32),
+        ((384, 288), (2, 3, 4, 5), "encoder", 1),
+        ((384, 288), (3, 4, 5), "encoder", 1),
+    )
+)
+"""The shapes that are timed on a GPU: the kernels are compiled anew for each, some with other levels and slices in
+shared memory; only batches are smaller."""
 TENSORS = ("out", "value", "reference_points", "offsets", "logits")
 """What is compared: the output, and the gradient of each input."""
 TOLERANCES = {torch.float32: 2e-5, torch.bfloat16: 1e-2}
 """Largest difference, as a share of the largest number of its tensor; by the type of the values."""
 KINK = 0.01
 """Pixels that positions keep from whole numbers: there the derivative jumps, and rounding decides which one holds."""
+
+
+def cases_for(device: torch.device, quick: bool) -> tuple[Case, ...]:
+    """What is compared on a device before anything is timed."""
+    if quick:
+        return QUICK_CASES
+    return CASES + GPU_CASES if device.type == "cuda" else CASES
 
 
 class Check(NamedTuple):

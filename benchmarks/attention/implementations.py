@@ -24,7 +24,8 @@ def implementations(device: torch.device) -> tuple[dict[str, Sampler], dict[str,
             missing[name] = str(error)
     if "fused" in found:
         fused = importlib.import_module("tfpose_edge.attention.fused")
-        found |= {f"fused {route}": fused.with_backward(route) for route in ROUTES}
+        routes = ROUTES if device.type == "cuda" else ROUTES[:1]  # shared memory is not interpreted
+        found |= {f"fused {route}": fused.with_backward(route) for route in routes}
     found[COMPILED] = torch.compile(get_sampler("grid_sample"), dynamic=False)
     return found, missing
 

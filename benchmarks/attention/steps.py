@@ -65,14 +65,14 @@ def training_steps(config: PoseConfig, preset: str, sampler: str, batch: int, st
     optimizer = build_optimizer(model, scaled_lr(batch), weight_decay=1e-4, transformer_lr_factor=0.1)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     on_gpu = device.type == "cuda"
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats(device)
     batches = [random_batch(config, batch, device)] * (WARM_UP + steps)
     begun = 0.0
     for done, _ in enumerate(engine.train_epoch(wrapped, batches, optimizer, accelerator, lambda: 1.0), start=1):
         if on_gpu:
             torch.cuda.synchronize(device)
         if done == WARM_UP:
+            if on_gpu:
+                torch.cuda.reset_peak_memory_stats(device)
             begun = time.perf_counter()
     pictures_per_s = batch * steps / (time.perf_counter() - begun)
     return Step(preset, sampler, batch, pictures_per_s, torch.cuda.max_memory_allocated(device) if on_gpu else None)

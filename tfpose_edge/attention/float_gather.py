@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tfpose_edge.attention.constants import constant
+from tfpose_edge.attention.precision import in_full_precision
 
 MAX_ROWS = 2**24  # whole numbers that fp32 holds
 
@@ -52,7 +53,7 @@ def sample(
     weights = torch.cat((upper * x0, upper * x1, lower * x0, lower * x1), dim=-1)
 
     rows = F.embedding(index.reshape(-1, 4 * samples).to(torch.int32), value.to(dtype).reshape(-1, head_dim))
-    out = torch.bmm(weights.reshape(-1, 1, 4 * samples), rows)  # (B * Q * H, 1, D)
+    out = in_full_precision(torch.bmm, weights.reshape(-1, 1, 4 * samples), rows)  # (B * Q * H, 1, D)
     return out.reshape(batch, queries, n_heads * head_dim).to(value.dtype)
 
 

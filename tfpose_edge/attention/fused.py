@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 Shapes = tuple[tuple[int, int], ...]
+MOST_IMAGES, MOST_NUMBERS = 2**16 - 1, 2**31 - 1  # a grid's third axis; int32 inside a level of an image
 LEAST_CAPABILITY = (8, 0)  # bf16 arithmetic and 16-byte loads: Ampere
 ROUTES = ("auto", "triton", "shared")
 """How the value's gradient is summed: by vector reductions, small levels in shared memory, or what suits the shapes."""
@@ -105,6 +106,10 @@ def _check(value: Tensor, reference_points: Tensor, offsets: Tensor, logits: Ten
             raise ValueError(f"fused: {name} is {tensor.dtype} on {tensor.device}; it must be floats on {value.device}")
     if samples % len(shapes):
         raise ValueError(f"fused: {samples} samples do not divide among {len(shapes)} levels")
+    largest = max(h * w for h, w in shapes) * n_heads * head_dim
+    if batch > MOST_IMAGES or largest > MOST_NUMBERS:
+        legal = f"legal are {MOST_IMAGES} images, and {MOST_NUMBERS} in a level"
+        raise ValueError(f"fused: {batch} images with {largest} numbers in the largest level; {legal}")
 
 
 @torch.library.custom_op("tfpose_edge::deformable_sampling", mutates_args=())

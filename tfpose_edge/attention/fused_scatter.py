@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,6 +20,9 @@ MANY_QUERIES = 512  # with fewer, sums hardly ever meet at a pixel: what is assu
 LEAST_PER_BLOCK = 128  # queries
 TYPES = (torch.float32, torch.bfloat16)
 Shapes = tuple[tuple[int, int], ...]
+
+_kernels: dict[tuple[Plan, int], Any] = {}
+"""Of a plan and device: the kernel, or why there is none."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,10 @@ def plan(value: Tensor, sampling_offsets: Tensor, attention_logits: Tensor, shap
         return None
     try:
         found = _plan(value, sampling_offsets, attention_logits, shapes)
+        if (found, value.device.index) not in _kernels and torch.cuda.is_current_stream_capturing():
+            raise ValueError(
+                "fused, route shared: nothing can be compiled while a CUDA graph is captured; step once before"
+            )
         compiled(found, value.device.index)  # which may fail: before anything is launched
         return found
     except ValueError:
@@ -127,20 +133,23 @@ def run(
 
 def compiled(plan: Plan, device: int) -> Any:
     """The kernel of a plan, for the current device, whose index is `device`; ValueError where NVRTC cannot make it."""
-    kernel = _kernel_or_reason(plan, device)
+    if (plan, device) not in _kernels:
+        _kernels[plan, device] = _kernel_or_reason(plan)
+    kernel = _kernels[plan, device]
     if isinstance(kernel, str):
         raise ValueError(f"fused, route shared: {kernel}")
     return kernel
 
 
-@functools.cache
-def _kernel_or_reason(plan: Plan, device: int) -> Any:
-    """The kernel, compiled once, or why there is none, which is said once: all is summed by Triton's kernel then."""
+def _kernel_or_reason(plan: Plan) -> Any:
+    """The kernel, or why there is none, which is said: all is summed by Triton's kernel then."""
     try:
         with _toolkit_not_needed():
             kernel = torch.cuda._compile_kernel(SOURCE.read_text(), KERNEL, nvcc_options=plan.options())
         kernel.set_shared_memory_config(plan.shared_bytes)
     except (ImportError, AttributeError, OSError, RuntimeError) as error:  # no NVRTC, or none that torch can use
+        if "out of memory" in str(error):
+            raise  # which passes
         reason = f"NVRTC does not compile here ({error})"
         warnings.warn(f"fused: {reason}; small levels are not summed in shared memory", stacklevel=2)
         return reason

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tfpose_edge.attention.constants import constant
+from tfpose_edge.attention.precision import in_full_precision
 
 PIECE, MOST_PIECES = 2**20, 16
 """Numbers that are gathered at once, 4 MiB of fp32, so that caches still hold them when they are summed."""
@@ -29,7 +30,9 @@ def sample(
     n_pieces = max(1, min(MOST_PIECES, rows.numel() * value.shape[3] // PIECE))
     length = max(1, -(-len(rows) // n_pieces))
     pieces = zip(torch.split(rows, length), torch.split(weights, length), strict=True)
-    sums = [torch.bmm(weight[:, None], F.embedding(row, table)) for row, weight in pieces]  # (..., 1, D)
+    sums = [
+        in_full_precision(torch.bmm, weight[:, None], F.embedding(row, table)) for row, weight in pieces
+    ]  # (..., 1, D)
     out = sums[0] if len(sums) == 1 else torch.cat(sums)
     return out.reshape(*sampling_offsets.shape[:2], value.shape[2] * value.shape[3]).to(value.dtype)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from tfpose_edge.attention.precision import in_full_precision
 from tfpose_edge.attention.samplers import Sampler
 
 
@@ -65,12 +65,3 @@ class DeformableAttention(nn.Module):
         for projection in (self.value_proj, self.output_proj):
             nn.init.xavier_uniform_(projection.weight)
             nn.init.zeros_(projection.bias)
-
-
-def in_full_precision(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """`layer(x)` in fp32 also under autocast: coordinates in bf16 would be several pixels coarse."""
-    device = x.device.type
-    if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
-        return layer(x)
-    with torch.autocast(device, enabled=False):
-        return layer(x.float())

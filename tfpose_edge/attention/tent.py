@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tfpose_edge.attention.precision import in_full_precision
+
 
 def sample(
     value: Tensor,
@@ -32,9 +34,10 @@ def sample(
         x = reference[..., 0] * width + offsets[:, :, :, points, 0] - 0.5  # (B, H, Q, P)
         y = reference[..., 1] * height + offsets[:, :, :, points, 1] - 0.5
         vertical = _tent(y, height) * weights[:, :, :, points, None]  # (B, H, Q, P, height)
-        maps = vertical.transpose(-1, -2) @ _tent(x, width)  # (B, H, Q, height, width)
+        maps = in_full_precision(torch.matmul, vertical.transpose(-1, -2), _tent(x, width))  # (B, H, Q, height, width)
         maps = maps.reshape(batch, n_heads, queries, height * width)
-        out = out + maps @ values[:, :, start : start + height * width]  # (B, H, Q, D)
+        of_level = values[:, :, start : start + height * width]
+        out = out + in_full_precision(torch.matmul, maps, of_level)  # (B, H, Q, D)
         start += height * width
     return out.transpose(1, 2).reshape(batch, queries, n_heads * head_dim).to(value.dtype)
 
