@@ -192,7 +192,7 @@ def test_checkpoint_round_trip(tmp_path, model):
 
 def test_a_sampler_that_is_none_is_no_fault_of_the_checkpoint(tmp_path):
     save_checkpoint(tmp_path / "a.safetensors", TFPose(TINY))
-    with pytest.raises(ValueError, match="^unknown sampler 'bilinear'; legal are"):
+    with pytest.raises(ValueError, match=r"^unknown sampler 'bilinear'; legal are"):
         load_checkpoint(tmp_path / "a.safetensors", "bilinear")
 
 
