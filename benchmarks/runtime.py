@@ -35,6 +35,7 @@ import numpy as np  # noqa: E402
 
 import runtime  # noqa: E402
 from runtime.errors import PoseError  # noqa: E402
+from runtime.pose import packaged_model  # noqa: E402
 
 SIZE_WH = (1280, 720)
 PEOPLE = (1, 2, 5)
@@ -76,6 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     cv2.setNumThreads(1)
     try:
+        args.model = packaged_model(args.model).resolve() if args.model else None
         figures = {**starts(args.model, args.starts), **calls(args.model, args.rounds)}
         print_figures(figures)
         if args.steadiness:

@@ -18,8 +18,11 @@ def on_result(frame: runtime.Frame) -> None:
     print(f"frame {frame.index}: {len(frame.result)} persons, {frame.latency_ms:.0f} ms after it was read")
 
 
-with runtime.Pose() as pose, pose.live(source, on_result) as live:  # leaving the `with` stops it within a second
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and not live.wait(timeout_s=0.2):  # raises what went wrong in the source or above
-        pass
+try:
+    with runtime.Pose() as pose, pose.live(source, on_result) as live:  # leaving the `with` stops it within a second
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not live.wait(timeout_s=0.2):  # raises what went wrong in the source or above
+            pass
+except runtime.PoseError as error:
+    sys.exit(f"error: {error}")
 print(f"{live.frames_read} frames, {live.frames_answered} answered, {live.frames_dropped} dropped")

@@ -12,7 +12,12 @@ if len(sys.argv) != 3:
     sys.exit(__doc__)
 clip, lines = sys.argv[1:]
 smoothing = runtime.Smoothing(min_cutoff_hz=0.7, speed_gain=10.0)  # the defaults; smoothing=False turns it off
-with runtime.Pose(smoothing=smoothing) as pose, pose.video(clip) as video, Path(lines).open("w") as file:
-    for frame in video:
-        file.write(frame.to_json() + "\n")
-        print(f"{frame.time_s:6.2f} s  persons {frame.result.ids.tolist()}  {frame.latency_ms:.0f} ms")
+try:
+    with runtime.Pose(smoothing=smoothing) as pose, pose.video(clip) as video, Path(lines).open("w") as file:
+        for frame in video:
+            file.write(frame.to_json() + "\n")
+            ids = frame.result.ids  # None where pictures have nothing to do with each other, as in a folder
+            persons = len(frame.result) if ids is None else ids.tolist()
+            print(f"{frame.time_s:6.2f} s  persons {persons}  {frame.latency_ms:.0f} ms")
+except (runtime.PoseError, OSError) as error:
+    sys.exit(f"error: {error}")

@@ -52,6 +52,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.engine:
         return print_engine(args.engine)
+    if not args.timeout > 0:
+        parser.error(f"--timeout {args.timeout:g}: legal are seconds above 0")
     try:
         if args.json:
             check_target(args.json)

@@ -36,6 +36,7 @@ class Player:
         self.is_paused = False
         self._started_s = 0.0  # when a film began, less its pauses
         self._extra: VideoRecorder | None = None  # what a key started
+        self._found_anybody = False
         self._newest: tuple[Frame, Image] | None = None
         self._lock = threading.Lock()
 
@@ -49,6 +50,8 @@ class Player:
         finally:
             if self.window is not None:
                 self.window.close()
+        if not self._found_anybody:
+            print(f"{self.source.name}: nobody was found", file=sys.stderr)
 
     def _play_file(self) -> None:
         progress = Progress(self.source.count)
@@ -78,6 +81,7 @@ class Player:
                 self._newest = (frame, drawn)
 
     def _draw_and_record(self, frame: Frame) -> Image:
+        self._found_anybody |= len(frame.result) > 0
         drawn = frame.draw(self.threshold)
         self.recording.write(frame, drawn)
         return drawn

@@ -144,7 +144,9 @@ class Pose:
             raise InputError(f"on_result is {on_result!r}, legal are None and a callable that takes a frame")
         opened = source if isinstance(source, Source) else open_source(source)
         if not opened.is_continuous:
-            raise InputError(f"{opened.name}: live needs a camera, stream or video, this is a {opened.kind}")
+            raise InputError(
+                f"{opened.name}: live needs a camera, stream or video, not a source of the kind '{opened.kind}'"
+            )
         return Live(opened, self.watch(opened), on_result)
 
     def watch(self, source: Source) -> See:
@@ -242,7 +244,7 @@ def packaged_model(model: str | Path | None = None) -> Path:
         path = Path(model)
         if not path.suffix and not os.path.exists(path):
             names = ", ".join(sorted(found.stem for found in MODELS_DIR.glob("*.onnx")))
-            raise ModelFileError(f"{path}: no artifact, and no packaged model; those are {names}")
+            raise ModelFileError(f"{path}: no such artifact, and no packaged model; those are {names}")
         return path
     for name in PACKAGED_MODELS:
         if (MODELS_DIR / name).is_file():

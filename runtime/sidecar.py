@@ -68,7 +68,8 @@ class Sidecar:
         with _reading(artifact):
             expected = {name: sha256_of(artifact.parent / name) for name in artifact_files(artifact)}
         for name in sorted(set(expected) ^ set(self.files)):
-            problem = "is not listed in the sidecar" if name in expected else "is listed but not part of the artifact"
+            unlisted = "is not listed in the sidecar: who renames it changes `files` there, too"
+            problem = unlisted if name in expected else "is listed but not part of the artifact"
             raise ModelFileError(f"{artifact}: the file '{name}' {problem}")
         for name, found in expected.items():
             if found != self.files[name].lower():

@@ -17,7 +17,7 @@ from tfpose_edge import PRESETS, TFPose, save_checkpoint
 from training import ablation, comparison
 from training.ablate import main
 from training.networks import configuration
-from training.row import Run, RunFailed, keep_layers
+from training.row import Run, RunFailed, keep_layers, last_words
 from training.run import Progress, RunFolder
 from training.tables import TABLES
 
@@ -213,3 +213,16 @@ def test_usage_errors(arguments, message, capsys):
 def test_missing_validation_data(tmp_path, capsys):
     assert main(["--table", "1", "--val", "none.json:none", "--output", str(tmp_path / "o")]) == InputError.exit_code
     assert "none.json" in capsys.readouterr().err and not (tmp_path / "o").exists()
+
+
+def test_the_last_words_of_a_log_are_not_a_frame():
+    assert last_words(["epoch 1", "error: none.json: cannot read"]) == "error: none.json: cannot read"
+    frame = [
+        "usage: x",
+        "╭─ Unrecognized options ──╮",
+        "│ Unrecognized options: --batch-sz │",
+        "│ ──────── │",
+        "│ Perhaps: │",
+        "╰────╯",
+    ]
+    assert last_words(frame) == "Unrecognized options: --batch-sz Perhaps:"

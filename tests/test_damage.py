@@ -145,6 +145,13 @@ def test_missing_pictures_count_with_broken_records(tmp_path, capsys):
     assert not (tmp_path / "other").exists()
 
 
+def test_a_folder_that_is_not_there_is_said_and_not_each_picture(tmp_path):
+    spec, data = crowd_of(tmp_path, 10)
+    wrong = data.replace(str(spec.images), str(tmp_path / "gone"))
+    with pytest.raises(InputError, match=r": there is no folder .*gone, where its pictures should lie$"):
+        load_labelled([wrong], COCO_17)
+
+
 def test_evaluation_leaves_out_and_names(tmp_path):
     spec = DataSpec.parse(write_data_set(tmp_path / "set", 1))
     content = json.loads(spec.annotations.read_text())

@@ -115,6 +115,12 @@ def test_the_commands_of_the_package(capsys):
     assert caught.value.code == 0 and "child processes" in capsys.readouterr().out
 
 
+def test_no_time_at_all_is_a_usage_error(capsys):
+    with pytest.raises(SystemExit) as caught:
+        commands.main(["doctor", "--timeout", "0"])
+    assert caught.value.code == 2 and "--timeout 0: legal are seconds above 0" in capsys.readouterr().err
+
+
 def test_accelerators_are_tried_and_not_only_listed(child, centroid_onnx):
     """A provider that is built into the engine may still find no driver."""
     engines = {"onnxruntime": {"extension": ".onnx", "devices": ["cpu", "cuda"]}}

@@ -154,7 +154,10 @@ def refused(arguments, message, capsys):
 
 
 BAD_RESULTS = [
-    ({"keypoints": 5}, r"results\[1\] \(image 2\): 'keypoints' must be 51 finite numbers"),
+    (
+        {"keypoints": 5},
+        r"results\[1\] \(image 2\): 'keypoints' is 5; legal are 51 finite numbers, 3 for each of the data's 17",
+    ),
     ({"keypoints": [1.0] * 50}, "51 finite numbers"),
     ({"keypoints": [float("nan")] * 51}, "51 finite numbers"),
     ({"keypoints": ["1"] * 51}, "51 finite numbers"),
@@ -191,7 +194,7 @@ def test_a_model_that_answers_nan_is_not_perfect(spec):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"bbox": 5}, r"boxes\[0\] \(image 1\): 'bbox' must be 4 finite numbers"),
+        ({"bbox": 5}, r"boxes\[0\] \(image 1\): 'bbox' is 5; legal are 4 finite numbers"),
         ({"bbox": [1, 2, 3]}, "4 finite numbers"),
         ({"bbox": [1, 2, 3, float("inf")]}, "4 finite numbers"),
         ({"score": "high"}, r"boxes\[0\] \(image 1\): 'score' is 'high'"),

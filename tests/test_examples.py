@@ -54,6 +54,26 @@ def test_examples_cannot_reach_the_network(workplace):
     assert "NetworkUsed" in child.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("picture.py", "none.jpg", "drawn.jpg", "poses.json"), "none.jpg: no picture that OpenCV can read"),
+        (("picture.py", "photo.jpg", "none/drawn.jpg", "poses.json"), "none/drawn.jpg: cannot be written"),
+        (("video.py", "none.mp4", "poses.jsonl"), "error: none.mp4: no such file"),
+        (("video.py", "clip.mp4", "none/poses.jsonl"), "error: [Errno 2]"),
+        (("people.py", "clip.mp4", "none.onnx", "drawn"), "error: none.onnx: no such file"),
+        (("live.py", "none.mp4", "1"), "error: none.mp4: no such file"),
+    ],
+)
+def test_mistakes_are_one_line(workplace, arguments, said):
+    child = start(workplace, str(ROOT / "examples" / arguments[0]), *arguments[1:])
+    assert child.returncode == 1 and child.stderr.splitlines()[-1].startswith(said) and "Traceback" not in child.stderr
+
+
+def test_pictures_have_no_ids(workplace):
+    assert "persons 1" in run(workplace, "video.py", "photo.jpg", "picture.jsonl")
+
+
 def test_picture(workplace):
     lines = run(workplace, "picture.py", "photo.jpg", "drawn.jpg", "poses.json").splitlines()
     assert len(lines) == 17 and lines[0].startswith("nose")

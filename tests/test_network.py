@@ -212,6 +212,10 @@ def test_checkpoint_errors(tmp_path, model):
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(ValueError, match=r"not a readable \.safetensors"):
         load_checkpoint(path)
+    artifact = tmp_path / "pose.onnx"
+    artifact.write_bytes(b"an artifact")
+    with pytest.raises(ValueError, match=r"pose\.onnx: is an artifact; a checkpoint, a \.safetensors file"):
+        load_checkpoint(artifact)
     from safetensors.torch import save_file
 
     save_file({"x": torch.zeros(1)}, path)

@@ -101,9 +101,12 @@ def test_an_artifact_looks_for_a_person_by_itself(tmp_path):
     assert keypoints_xy.shape == (2, 3, 2) and not scores.any()
 
 
-def test_sizes_that_cannot_be(checkpoint):
+def test_sizes_that_cannot_be(checkpoint, capsys):
     with pytest.raises(InputError, match="multiples of 32"):
         resized(CheckpointPredictor(checkpoint).model, (100, 100))
+    with pytest.raises(SystemExit):
+        main([str(checkpoint), "--data", "any.json:any", "--sizes", "96,100"])
+    assert "'96,100' is not legal, legal are multiples of 32 px" in capsys.readouterr().err
 
 
 def test_the_report_sets_models_side_by_side(tmp_path, checkpoint, data, capsys):

@@ -135,7 +135,7 @@ def test_what_the_file_system_refuses_is_an_error_of_ours(tmp_path):
         check_target(tmp_path / f"{name}.mp4", (".mp4",))
     with pytest.raises(ModelFileError, match=r"x\.onnx: cannot be read: File name too long"):
         runtime.Pose(f"{name}.onnx")
-    with pytest.raises(ModelFileError, match="xx: no artifact, and no packaged model"):
+    with pytest.raises(ModelFileError, match="xx: no such artifact, and no packaged model"):
         runtime.Pose(name)
     with pytest.raises(ModelFileError, match=r"x\.onnx: no such file"):
         runtime.NetworkDetector(f"{name}.onnx")

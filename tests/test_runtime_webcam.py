@@ -159,6 +159,12 @@ def test_mistakes_end_in_one_line_and_their_exit_code(command, photo, workplace,
     assert not list(workplace.iterdir())  # nothing half-written
 
 
+def test_that_nobody_was_found_is_said(command, tmp_path, capsys):
+    cv2.imwrite(str(tmp_path / "empty.png"), np.zeros((64, 64, 3), np.uint8))
+    assert command("--source", tmp_path / "empty.png", "--save", "drawn.png") == 0
+    assert "empty.png: nobody was found" in capsys.readouterr().err
+
+
 def test_a_video_without_a_display_asks_for_a_file(command, moving_dots, capsys):
     assert command("--source", moving_dots[0]) == 2
     assert "--save FILE or --json FILE" in capsys.readouterr().err

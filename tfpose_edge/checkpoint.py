@@ -19,6 +19,7 @@ from tfpose_edge.config import PoseConfig
 from tfpose_edge.model import TFPose
 
 FORMAT = "tfpose-edge/1"
+ARTIFACTS = (".onnx", ".xml", ".pte", ".mlpackage")
 
 
 def save_checkpoint(path: str | Path, model: TFPose, provenance: dict[str, Any] | None = None) -> None:
@@ -93,6 +94,8 @@ def read_provenance(path: str | Path) -> dict[str, Any]:
 def _metadata(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise ValueError(f"{path}: no such checkpoint; expected a .safetensors file")
+    if path.suffix in ARTIFACTS:
+        raise ValueError(f"{path}: is an artifact; a checkpoint, a .safetensors file of training, is needed here")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})

@@ -42,7 +42,9 @@ def _check_records(
         if not is_integer(image_id) or image_id not in known:
             raise InputError(f"{what}[{place}]: 'image_id' is {image_id!r}, which is no image of the data")
         if not isinstance(values, list | tuple) or len(values) != count or not all(map(is_finite, values)):
-            raise InputError(f"{what}[{place}] (image {image_id}): {key!r} must be {count} finite numbers")
+            given = f"has {len(values)} values" if isinstance(values, list | tuple) else f"is {values!r}"
+            legal = f"{count} finite numbers" + (f", 3 for each of the data's {count // 3}" * (key == "keypoints"))
+            raise InputError(f"{what}[{place}] (image {image_id}): {key!r} {given}; legal are {legal}")
         if not is_finite(score):
             raise InputError(f"{what}[{place}] (image {image_id}): 'score' is {score!r}; it must be a finite number")
         if image_id in found.image_paths:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tfpose_edge import PoseConfig, PoseOutput
-from tfpose_edge.attention.module import in_full_precision
+from tfpose_edge.attention.precision import in_full_precision
 from tfpose_edge.backbone import build_backbone
 from tfpose_edge.heads import HeatmapHead
 from tfpose_edge.model import IMAGENET_MEAN, IMAGENET_STD

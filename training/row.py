@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,7 +136,16 @@ class Run:
 
     def _last_line(self) -> str:
         lines = (self.folder / "log.txt").read_text().strip().splitlines() or ["nothing was said"]
-        return f"{lines[-1]} ({self.folder / 'log.txt'})"
+        return f"{last_words(lines)} ({self.folder / 'log.txt'})"
+
+
+def last_words(lines: Sequence[str]) -> str:
+    """The last line of a log; of one that ends with a frame, as errors of the command line do, what stands inside."""
+    if not lines[-1].startswith("╰"):
+        return lines[-1]
+    first = max(number for number, line in enumerate(lines) if line.startswith("╭"))
+    inside = (line.strip("│ ") for line in lines[first + 1 : -1])
+    return " ".join(text for text in inside if text.strip("─"))
 
 
 def keep_layers(network: Network, count: int) -> None:

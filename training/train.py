@@ -72,6 +72,9 @@ def train(options: Options) -> Path:
             run.write_config({"config": config, "options": _fixed_options(plan), "steps": session.steps})
         accelerator.wait_for_everyone()
         session.run_epochs()
+    best = plan.output / "best.safetensors"
+    if accelerator.is_main_process and best.is_file():
+        print(f"written: {best}, and last.safetensors beside it; next: python -m converters {best} --to onnx")
     return plan.output
 
 

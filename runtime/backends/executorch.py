@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +35,9 @@ class ExecuTorchBackend:
     """The program's `forward` method; its memory plan serves one call at a time."""
 
     def __init__(self, path: Path, device: str, threads: int) -> None:
-        import torch
-        from executorch.runtime import Runtime, Verification
+        with quiet():
+            import torch
+            from executorch.runtime import Runtime, Verification
 
         self.torch = torch
         self.method: Any = None
@@ -65,6 +69,17 @@ class ExecuTorchBackend:
     def close(self) -> None:
         """Drop the method and the program."""
         del self.method, self.program
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without what torch and its companions log while they are imported, such as libraries of theirs for GPUs."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(level)
 
 
 def set_threads(threads: int) -> None:

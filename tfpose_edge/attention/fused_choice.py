@@ -40,7 +40,7 @@ def fastest(case: Hashable, ways: Mapping[str, Way], unmeasured: str) -> str:
 
 def milliseconds(way: Way) -> float:
     """What a way takes on the current CUDA stream, without the host's time to launch it: the device is kept waiting."""
-    torch.cuda._sleep(HEAD_START_CYCLES)
+    torch.cuda._sleep(HEAD_START_CYCLES)  # type: ignore[no-untyped-call]
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     start.record()  # type: ignore[no-untyped-call]
     way()

@@ -121,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
         return InputError.exit_code
     except KeyboardInterrupt:
         return 130
-    print(f"{len(shards)} shards in {args.output}")
+    print(f"{len(shards)} shard{'s' * (len(shards) != 1)} in {args.output}")
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 
@@ -48,9 +49,12 @@ def load_labelled(
     Missing pictures are noted now, not hours later; those persons stay in their places.
 
     Raises:
-        InputError: as `load_persons`, and if more persons are unusable than `damage.ALLOWED`.
+        InputError: as `load_persons`, if the folder of the pictures is missing, and if more persons are unusable than
+            `damage.ALLOWED`.
     """
     sets = [load_persons(DataSpec.parse(text), keypoint_names) for text in data]
+    for text, found in zip(data, sets, strict=True):
+        _refuse_missing_folder(text, found)
     persons, problems = [among_others(found) for found in sets], [problem for one in sets for problem in one.problems]
     damage = Damage(sum(map(len, persons)) + len(problems), ", ".join(data), problems, warn)
     damage.note(
@@ -61,6 +65,14 @@ def load_labelled(
         )
     )
     return persons, damage
+
+
+def _refuse_missing_folder(text: str, found: PersonSet) -> None:
+    """InputError for data of whose pictures none can be there: the folder that is named does not exist."""
+    pictures = {person.image_path for person in found.persons}
+    missing = sorted(str(p.parent) for p in pictures if isinstance(p, Path) and not p.parent.is_dir())
+    if missing and len(missing) == len(pictures):
+        raise InputError(f"{text}: there is no folder {missing[0]}, where its pictures should lie")
 
 
 def among_others(found: PersonSet) -> list[Person]:

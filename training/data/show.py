@@ -5,7 +5,7 @@ python -m training.data.show --data ann.json:images                   # a person
 python -m training.data.show --data ann.json:images --augment strong --heatmaps --output strong.png
 python -m training.data.show --data ann.json:images --columns 8       # crops as training sees them, 8 a row
 
-The person's left is drawn green, right red. Hidden points are hollow in rendered pictures; a crop does not tell.
+The person's left is drawn orange, right blue. Hidden points are hollow in rendered pictures; a crop does not tell.
 """
 
 from __future__ import annotations

@@ -148,6 +148,8 @@ def _size(text: str) -> tuple[int, int]:
         width, height = map(int, text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not WIDTH,HEIGHT, such as 192,256") from None
+    if min(width, height) < 1 or width % 32 or height % 32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not legal, legal are multiples of 32 px, such as 192,256")
     return width, height
 
 
