@@ -65,6 +65,11 @@ def partial_path(path: Path) -> Path:
     return path.with_name(f".{path.stem}.partial{path.suffix}") if path.name else path
 
 
+def is_same(one: Path, other: Path) -> bool:
+    """Whether two paths lead to the same place, through links and on disks that ignore capitals."""
+    return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
+
+
 class LineFile:
     """A text file of whole lines: each is on the disk when `write` returns, and one that does not fit is taken back."""
 

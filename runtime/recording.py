@@ -14,7 +14,7 @@ from typing import Protocol
 
 import cv2
 
-from runtime.disk import LineFile, check_room, check_target, partial_path, trial_path
+from runtime.disk import LineFile, check_room, check_target, is_same, partial_path, trial_path
 from runtime.errors import InputError
 from runtime.geometry import Image
 from runtime.results import Frame
@@ -283,11 +283,6 @@ def refuse_overwriting(source: Source, targets: Sequence[Path]) -> None:
                 raise InputError(f"{target}: would be written as {passing} first, which is the source")
         if any(is_same(target, other) for other in targets[:number]):
             raise InputError(f"{target}: is given twice, drawings and JSON need a file each")
-
-
-def is_same(one: Path, other: Path) -> bool:
-    """Whether two paths lead to the same place, through links and on disks that ignore capitals."""
-    return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
 
 
 def write_image(path: Path, image: Image) -> None:

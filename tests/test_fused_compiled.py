@@ -221,11 +221,39 @@ def on_a_gpu(monkeypatch, compile_kernel):
     properties = SimpleNamespace(shared_memory_per_block_optin=H100, multi_processor_count=132)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
     monkeypatch.setattr(torch.cuda, "_compile_kernel", compile_kernel)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     value = SimpleNamespace(
         is_cuda=True, dtype=torch.float32, device=torch.device("cuda", 0), shape=torch.Size((32, 4080, 8, 32))
     )
     offsets, logits = torch.empty(32, 4080, 8, 16, 2, device="meta"), torch.empty(32, 4080, 8, 16, device="meta")
     return lambda route: fused_scatter.plan(value, offsets, logits, C2_TO_C5, route)
+
+
+def test_nothing_is_compiled_while_a_graph_is_captured(monkeypatch):
+    kernel = SimpleNamespace(set_shared_memory_config=lambda _: None)
+    plan = on_a_gpu(monkeypatch, lambda *_, **__: kernel)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    assert plan("auto") is None
+    with pytest.raises(ValueError, match="while a CUDA graph is captured; step once before"):
+        plan("shared")
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    assert (found := plan("auto")) is not None
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    assert plan("auto") == plan("shared") == found  # from now on it is there
+
+
+def test_memory_that_is_short_for_a_moment_is_no_missing_compiler(monkeypatch):
+    failures = [RuntimeError("CUDA error: out of memory")]
+
+    def compile_kernel(*_, **__):
+        if failures:
+            raise failures.pop()
+        return SimpleNamespace(set_shared_memory_config=lambda _: None)
+
+    plan = on_a_gpu(monkeypatch, compile_kernel)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        plan("auto")
+    assert plan("auto") is not None
 
 
 def test_without_nvrtc_triton_sums_all_and_says_so(monkeypatch):

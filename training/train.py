@@ -74,7 +74,8 @@ def train(options: Options) -> Path:
         session.run_epochs()
     best = plan.output / "best.safetensors"
     if accelerator.is_main_process and best.is_file():
-        print(f"written: {best}, and last.safetensors beside it; next: python -m converters {best} --to onnx")
+        following = f"; next: python -m converters {best} --to onnx" if plan.network == "tfpose" else ""
+        print(f"written: {best}, and last.safetensors beside it{following}", file=sys.stderr)
     return plan.output
 
 
