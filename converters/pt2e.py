@@ -27,7 +27,7 @@ def quantise(graph: nn.Module, example: Tensor, crops: NDArray[np.uint8]) -> fx.
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
     traced = torch.export.export(graph, (example,)).module(check_guards=False)
-    prepared = prepare_pt2e(traced, quantizer())
+    prepared = prepare_pt2e(traced, quantizer(example.shape[2]))
     with torch.no_grad():
         for batch in batches_of(crops, len(example)):
             prepared(torch.from_numpy(batch).to(example.dtype))
@@ -35,28 +35,31 @@ def quantise(graph: nn.Module, example: Tensor, crops: NDArray[np.uint8]) -> fx.
     return converted
 
 
-def quantizer() -> Any:
+def quantizer(crop_height: int) -> Any:
     """XNNPACK's, for what `is_quantised` says."""
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
         XNNPACKQuantizer,
         get_symmetric_quantization_config,
     )
 
-    chosen = XNNPACKQuantizer().set_filter_function(is_quantised)
+    chosen = XNNPACKQuantizer().set_filter_function(lambda node: is_quantised(node, crop_height))
     chosen.set_operator_type(CONVOLUTION, get_symmetric_quantization_config(is_per_channel=True))
     return chosen.set_operator_type(ADD, get_symmetric_quantization_config())
 
 
-def is_quantised(node: fx.Node) -> bool:
+def is_quantised(node: fx.Node, crop_height: int) -> bool:
     """Whether a node of a traced graph may be computed in 8 bits.
 
-    Convolutions may that are modules of torch (those of the forms in `xnnpack_forms` are not), and sums in `SHORTCUTS`.
-    Weights and activations, which follow their convolution, may always.
+    Convolutions may that are modules of torch (those of the forms in `xnnpack_forms` are not) and whose maps have less
+    than half of the crop's rows (what everything else reads stays exact), and sums in `SHORTCUTS`. Weights and
+    activations, which follow their convolution, may always.
     """
     if node.target not in (CONVOLUTION, ADD):
         return True
     name, kind = next(reversed(node.meta["nn_module_stack"].values()))
     if node.target is ADD:
         return bool(SHORTCUTS.search(name))
+    if 2 * node.meta["val"].shape[2] >= crop_height:
+        return False
     kind = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
     return kind.startswith("torch.nn.modules.")

@@ -2,7 +2,8 @@
 
 Float stay, in every mix: coordinates and what follows from them (`converters.coordinates`: offset projections, the last
 layers of the coordinate heads, reference points, indices, bilinear weights), products of two activations, softmax,
-sigmoid and normalisations. docs/performance.md compares both tools.
+sigmoid and normalisations. In ONNX the first convolutions do as well, those of maps of half the crop's size: everything
+reads them, and their errors cost more key points than all others'. docs/performance.md compares both tools.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ def quantize_onnx(proto: Any, crops: Crops, batch: int, mix: str | None) -> Any:
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "int8.onnx"
+        graph = proto.graph
         quantize_static(
             proto,
             path,
@@ -63,9 +65,10 @@ def quantize_onnx(proto: Any, crops: Crops, batch: int, mix: str | None) -> Any:
             per_channel=True,
             reduce_range=True,
             op_types_to_quantize=["Conv", "Gemm", "MatMul"],
-            nodes_to_exclude=kept_float(onnx_anatomy(proto.graph), mix),
+            nodes_to_exclude=[*kept_float(onnx_anatomy(graph), mix), *fine_convolutions(graph, crops.shape[2])],
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            extra_options={"CalibMovingAverage": True},  # ranges of most crops, not of the strangest
         )
         return onnx.load(path)
 
@@ -114,6 +117,15 @@ def onnx_anatomy(graph: Any) -> Anatomy:
         weighted={node.name for node in graph.node if len(node.input) > 1 and node.input[1] in matrices},
         sinks=[made_by[name] for name in coordinate_sinks(graph) if name in made_by],
     )
+
+
+def fine_convolutions(graph: Any, crop_height: int) -> list[str]:
+    """Convolutions of an ONNX graph whose results have at least half as many rows as the crop."""
+    dims = {value.name: value.type.tensor_type.shape.dim for value in graph.value_info}
+    heights = {
+        n.name: dims[n.output[0]][2].dim_value for n in graph.node if n.op_type == "Conv" and n.output[0] in dims
+    }
+    return [name for name, height in heights.items() if 2 * height >= crop_height]
 
 
 def openvino_anatomy(model: Any) -> Anatomy:

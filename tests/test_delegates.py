@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from torch import fx, nn
 
 from converters.__main__ import in_words
@@ -49,15 +50,17 @@ def test_a_division_says_and_stores_its_share():
 
 
 @pytest.mark.parametrize(
-    ("target", "name", "kind", "expected"),
+    ("target", "name", "kind", "height", "expected"),
     [
-        (CONVOLUTION, "network.backbone.conv1", nn.Conv2d, True),
-        (CONVOLUTION, "network.input_proj.0.1", "converters.xnnpack_forms.PooledGroupNorm", False),
-        (ADD, "network.backbone.layer1.0", "tfpose_edge.backbone.BasicBlock", True),
-        (ADD, "network.encoder.0", "tfpose_edge.transformer.EncoderLayer", False),
+        (CONVOLUTION, "network.backbone.layer1.0.conv1", nn.Conv2d, 63, True),
+        (CONVOLUTION, "network.backbone.conv1", nn.Conv2d, 64, False),  # half of the crop's rows
+        (CONVOLUTION, "network.input_proj.0.1", "converters.xnnpack_forms.PooledGroupNorm", 8, False),
+        (ADD, "network.backbone.layer1.0", "tfpose_edge.backbone.BasicBlock", 64, True),
+        (ADD, "network.encoder.0", "tfpose_edge.transformer.EncoderLayer", 8, False),
     ],
 )
-def test_what_is_quantised(target, name, kind, expected):
+def test_what_is_quantised(target, name, kind, height, expected):
     node = fx.Graph().call_function(target, ())
     node.meta["nn_module_stack"] = {"outer": ("", "converters.graph.ExportGraph"), "inner": (name, kind)}
-    assert is_quantised(node) is expected
+    node.meta["val"] = torch.empty(1, 4, height, 9, device="meta")
+    assert is_quantised(node, crop_height=128) is expected

@@ -55,13 +55,23 @@ def test_int8_of_onnx_leaves_coordinates_in_float(convert):
         for node in model.graph.node
         if node.op_type in ("Conv", "MatMul")
     )
-    assert quantised["Conv", True] and not quantised["Conv", False] and quantised["MatMul", True] > 5
+    assert quantised["Conv", True] > 5 and quantised["Conv", False] == 1 and quantised["MatMul", True] > 5  # the stem
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     products = [node for node in model.graph.node if node.op_type in ("MatMul", "Gemm")]
     read = [weights[node.input[1]].dims for node in products if node.input[1] in weights]
     floats = [dims for dims in read if len(dims) == 2]  # stacks of matrices stay float, too
     assert 2 <= len(floats) <= 3, floats  # the head's last layer, the encoder's offsets, the decoder's unless folded
     assert sum(2 in dims for dims in floats) == 1
+
+
+def test_int8_of_onnx_leaves_the_first_convolutions_in_float(convert):
+    """Those of maps of half the crop's size: everything reads them."""
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(convert("--to", "onnx", "--precision", "int8", "--accept") / "pose-int8.onnx")
+    made_by = {output: node.op_type for node in model.graph.node for output in node.output}
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    reads = ["DequantizeLinear" in (made_by.get(name) for name in node.input) for node in convolutions]
+    assert reads == [False] + [True] * (len(convolutions) - 1)  # ResNet-10: the stem alone
 
 
 def test_int8_of_openvino_in_convolutions_alone(convert):
