@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
-from converters.quantize import batches_of
+from converters.quantize import batches_of, is_fine
 
 CONVOLUTION, ADD = torch.ops.aten.conv2d.default, torch.ops.aten.add.Tensor
 SHORTCUTS = re.compile(r"\bbackbone\b")
@@ -59,7 +59,7 @@ def is_quantised(node: fx.Node, crop_height: int) -> bool:
     name, kind = next(reversed(node.meta["nn_module_stack"].values()))
     if node.target is ADD:
         return bool(SHORTCUTS.search(name))
-    if 2 * node.meta["val"].shape[2] >= crop_height:
+    if is_fine(node.meta["val"].shape[2], crop_height):
         return False
     kind = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
     return kind.startswith("torch.nn.modules.")

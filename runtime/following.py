@@ -130,10 +130,10 @@ class OnePerson:
             box_xyxy = box
         return result, box_xyxy
 
-    def _places(self, size_wh: tuple[int, int]) -> list[Box]:
+    def _places(self, size_wh: tuple[int, int]) -> Sequence[Box]:
         """Boxes (4,) px to search in this frame."""
         if not self._is_searching:
-            return list(windows(size_wh, self._aspect, self._padding, WINDOW_SHARES[:1]))
+            return windows(size_wh, self._aspect, self._padding, WINDOW_SHARES[:1])
         last = [] if self._last is None else [self._last]
         return last + self._next_windows(size_wh, LOOKS_PER_FRAME - len(last))
 

@@ -135,6 +135,7 @@ class Session:
         first = 0.0
 
         def stop(signum: int, frame: object) -> None:
+            """End after this step; asked again, and not by an echo, at once."""
             nonlocal first
             now = time.monotonic()
             if self.interrupted and now - first > ECHO_S:

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from benchmarks.attention.cases import Case, Inputs, random_inputs
 from tfpose_edge.attention import EXPORTABLE, Sampler, get_sampler
+from tfpose_edge.attention.fused_choice import HEAD_START_CYCLES
 
 MAX_ROUNDS, MIN_ROUNDS = 200, 3
 FLUSH_BYTES = 2**28  # more than any GPU's second-level cache
-HEAD_START_CYCLES = 10_000_000  # about 5 ms
 COPY_BYTES = {"cuda": 2**30, "cpu": 2**28}
 SLOWEST = 0.05
 """Share of the copy bandwidth below which no implementation is expected: cells that need more time are not begun."""

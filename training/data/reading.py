@@ -69,10 +69,9 @@ def load_labelled(
 
 def _refuse_missing_folder(text: str, found: PersonSet) -> None:
     """InputError for data of whose pictures none can be there: the folder that is named does not exist."""
-    pictures = {person.image_path for person in found.persons}
-    missing = sorted(str(p.parent) for p in pictures if isinstance(p, Path) and not p.parent.is_dir())
-    if missing and len(missing) == len(pictures):
-        raise InputError(f"{text}: there is no folder {missing[0]}, where its pictures should lie")
+    folders = {person.image_path.parent for person in found.persons if isinstance(person.image_path, Path)}
+    if folders and not any(folder.is_dir() for folder in folders):
+        raise InputError(f"{text}: there is no folder {min(folders)}, where its pictures should lie")
 
 
 def among_others(found: PersonSet) -> list[Person]:
